@@ -26,7 +26,8 @@ list_packages() {
   local list group
   list=$(repo_root)/tools/dependencies.txt
   for group in "$@"; do
-    grep -qE "^$group[[:space:]]" "$list" || die "no group of packages is called '$group'" "the groups are the first column of tools/dependencies.txt"
+    grep -qE "^$group[[:space:]]" "$list" ||
+      die "no group of packages is called '$group'" "the groups are the first column of tools/dependencies.txt"
     awk -v group="$group" '$1 == group { print $2 }' "$list"
   done | sort -u
 }
@@ -39,10 +40,11 @@ missing_packages() {
 }
 
 need_packages() {
-  local missing as_root=()
+  local names missing as_root=()
   command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
     die "this is no Debian-like system, its packages cannot be installed for you" "install what tools/dependencies.txt names in your system's way"
-  mapfile -t missing < <(missing_packages $(list_packages "$@"))
+  names=$(list_packages "$@") || exit 1
+  mapfile -t missing < <(missing_packages $names)
   [ ${#missing[@]} -gt 0 ] || return 0
   if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null ||
