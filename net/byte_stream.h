@@ -30,6 +30,10 @@ class ByteStream {
 
     // Wakes every blocked call with Cancelled and makes later ones fail at once. Idempotent, any thread.
     virtual void cancel() = 0;
+
+    // True once the transport knows that the peer will send nothing more, even while unread bytes wait. Lets
+    // a session whose consumer is slow notice that its peer has left. Any thread; false where unknown.
+    virtual bool peer_hung_up() const { return false; }
 };
 
 }  // namespace k8sgpu::net
