@@ -193,7 +193,7 @@ class Testbed:
         """Variables for a shell or a child process."""
         values = {
             "KUBECONFIG": self.local.kubeconfig, "LOCAL_KUBECONFIG": self.local.kubeconfig, "CLUSTER_CA": self.local.ca.certificate,
-            "K8S_MINOR": self.minor, "TESTBED_NAME": self.name, "TESTBED_DIR": self.folder, "TESTBED_AGENT_IP": self.agent_address}
+            "KUBECACHEDIR": self.folder / "kubectl-cache", "K8S_MINOR": self.minor, "TESTBED_NAME": self.name, "TESTBED_DIR": self.folder, "TESTBED_AGENT_IP": self.agent_address}
         if self.net:
             values["TESTBED_AGENT_NETNS"] = f"/run/netns/{self.net.namespace('agent')}"
         if self.remote:

@@ -110,7 +110,7 @@ class Cluster:
                   "--leader-elect=false", "--bind-address=127.0.0.1", f"--secure-port={ports[program]}", "--profiling=false"]
         if program == "kube-controller-manager":
             # The default of 20 requests a second would make every test with hundreds of pods wait for it.
-            return common + ["--use-service-account-credentials=true", "--kube-api-qps=300", "--kube-api-burst=600",
+            return common + ["--use-service-account-credentials=true", f"--flex-volume-plugin-dir={self.folder / 'flexvolumes'}", "--kube-api-qps=300", "--kube-api-burst=600",
                              f"--cluster-signing-cert-file={pki}/ca.crt", f"--cluster-signing-key-file={pki}/ca.key", f"--root-ca-file={pki}/ca.crt",
                              f"--service-account-private-key-file={pki}/sa.key", f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt"]
         return common + ["--kube-api-qps=300", "--kube-api-burst=600"]
@@ -181,7 +181,8 @@ class Cluster:
 
     def kubectl(self, *arguments, **options):
         """Output of kubectl as the cluster's administrator."""
-        return run([self.programs["kubectl"], f"--kubeconfig={self.kubeconfig}", *arguments],
+        # Addresses are used again by the next test bed: what kubectl remembers of a server must not outlive it.
+        return run([self.programs["kubectl"], f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl-cache'}", *arguments],
                    f"kubectl {' '.join(str(argument) for argument in arguments)}", **options)
 
     def token_kubeconfig(self, token, file_name, namespace="default"):

@@ -77,7 +77,7 @@ class Network:
                 device = end if command == ["tc"] else "eth0"
                 delay = subprocess.run(command + ["qdisc", "replace", "dev", device, "root", "netem", "delay", "300ms"], capture_output=True)
                 if delay.returncode != 0:  # a kernel without netem: a narrow pipe delays just as well
-                    run(command + ["qdisc", "replace", "dev", device, "root", "tbf", "rate", "128kbit", "burst", "4kb", "latency", "800ms"],
+                    run(command + ["qdisc", "replace", "dev", device, "root", "tbf", "rate", "64kbit", "burst", "1600", "latency", "2s"],
                         f"{device} cannot be slowed down")
         else:
             _ip("link", "set", end, "up")

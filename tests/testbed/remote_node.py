@@ -115,7 +115,7 @@ class RemoteNode:
             "containerRuntimeEndpoint": f"unix://{self.socket}", "imageServiceEndpoint": f"unix://{self.socket}",
             "cgroupDriver": "cgroupfs", "cgroupRoot": self.cgroup, "cgroupsPerQOS": True, "enforceNodeAllocatable": [],
             "failSwapOn": False, "oomScoreAdj": 0, "maxPods": 110,
-            "clusterDomain": "cluster.local", "resolvConf": f"{self.folder}/resolv.conf", "volumePluginDir": "/var/lib/kubelet/volumeplugins",
+            "clusterDomain": "cluster.local", "clusterDNS": ["10.96.0.10"], "resolvConf": f"{self.folder}/resolv.conf", "volumePluginDir": "/var/lib/kubelet/volumeplugins",
             "makeIPTablesUtilChains": False, "serializeImagePulls": False, "registryPullQPS": 0, "eventRecordQPS": 0,
             "kubeAPIQPS": 300, "kubeAPIBurst": 600, "syncFrequency": "10s", "configMapAndSecretChangeDetectionStrategy": "Watch",
             # A full disk of the developer's machine is no reason to evict test pods or drop images.
@@ -160,8 +160,9 @@ class RemoteNode:
     def _furnish(self):
         """What an administrator would add: GPUs (in name only: nothing is behind them) and the class that selects them."""
         api = self.cluster.api()
-        api.call("PATCH", f"/api/v1/nodes/{NODE_NAME}/status", [{"op": "add", "path": "/status/capacity/nvidia.com~1gpu", "value": str(GPUS)}],
-                 "application/json-patch+json")
+        # The kubelet would derive allocatable from capacity with its next status, up to 10 s later.
+        api.call("PATCH", f"/api/v1/nodes/{NODE_NAME}/status", [{"op": "add", "path": f"/status/{kind}/nvidia.com~1gpu", "value": str(GPUS)}
+                                                                for kind in ("capacity", "allocatable")], "application/json-patch+json")
         api.call("POST", "/apis/node.k8s.io/v1/runtimeclasses",
                  {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}, "handler": "nvidia"})
 
