@@ -140,7 +140,7 @@ class CertificateState {
         bool approved_by_us = false;
         // When we may try to approve it (again); max = never, somebody else has to.
         SteadyTime approve_at = SteadyTime::min();
-        std::optional<SteadyTime> approved_at;
+        std::optional<SteadyTime> approved_at = {};
         bool warned_unissued = false;
     };
     struct Words {
