@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Testbed:
         self.index = facts["index"]
         self.net = network.Network(name, self.index) if facts["netns"] else None
         self._facts = facts
+        self._give_up = threading.Event()
         self.local = self._cluster("local")
         self.remote = self._cluster("remote") if facts["remote"] else None
         self.node = None
@@ -42,7 +44,7 @@ class Testbed:
 
     def _cluster(self, role):
         enter = self.net.enter(role) if self.net else []
-        return control_plane.Cluster(role, self.folder, self._facts["addresses"][role], enter, self._facts["ports"], self._programs(role), self._facts["audit"])
+        return control_plane.Cluster(role, self.folder, self._facts["addresses"][role], enter, self._facts["ports"], self._programs(role), self._give_up, self._facts["audit"])
 
     # --- life ---
 
@@ -79,7 +81,7 @@ class Testbed:
             return cls._bring_up(name, index, minor, remote_minor, remote, netns, audit, programs)
         except BaseException as error:
             if isinstance(error, TestbedError) and error.log is not None:
-                error.log = _keep_log(name, error.log)
+                error.log = state.keep_log(name, error.log)
             say("failed; removing what was started")
             cls.down(name)
             raise
@@ -105,8 +107,12 @@ class Testbed:
             + (f" and {binaries.release(remote_minor)}" if remote and remote_minor != minor else ""))
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(bed._start_local)] + ([pool.submit(bed._start_remote)] if remote else [])
-            for job in jobs:
-                job.result()
+            try:
+                for job in concurrent.futures.as_completed(jobs):
+                    job.result()
+            except BaseException:
+                bed._give_up.set()  # the pool is left only when the other cluster's start has ended, too
+                raise
         return bed
 
     def _start_local(self):
@@ -146,7 +152,7 @@ class Testbed:
             shutil.rmtree(folder, onerror=lambda _, path, error: problems.append(f"{path}: {error[1]}"))
         if problems:
             raise TestbedError(f"test bed '{name}' is not completely removed: " + "; ".join(problems[:5]), f"tools/testbed down --name {name} tries again")
-        _remove_base_if_empty()
+        state.remove_base_if_empty()
         return True
 
     # --- use ---
@@ -207,21 +213,11 @@ def remote_unavailable_reason():
 
 
 def _in_main_thread():
-    import threading
     return threading.current_thread() is threading.main_thread()
 
 
 def _raise_exit(*_):
     raise SystemExit(143)
-
-
-def _keep_log(name, log):
-    kept = state.ensure_base() / f"{name}-{Path(log).name}"
-    try:
-        shutil.copyfile(log, kept)
-        return kept
-    except OSError:
-        return log
 
 
 def _kill_all(folder, net, problems):
@@ -259,11 +255,3 @@ def _unmount_below(folder):
         if done.returncode != 0:
             problems.append(f"mount {mount}: {done.stderr.strip()}")
     return problems
-
-
-def _remove_base_if_empty():
-    base = state.base_folder()
-    with state.locked(base / ".lock"):
-        if [entry.name for entry in base.iterdir()] == [".lock"]:
-            (base / ".lock").unlink()
-            base.rmdir()

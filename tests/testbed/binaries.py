@@ -39,7 +39,6 @@ def resolve(minor, wanted):
     """A path for each wanted program. Takes minutes when something has to be built, and says so."""
     found = {}
     release(minor)
-    with_lock = state.cache_folder() / ".lock"
     for program in wanted:
         path = _installed(program, minor) or _cached(program, minor)
         if path:
@@ -48,7 +47,7 @@ def resolve(minor, wanted):
     if not missing:
         return found
     # One builder at a time: another test bed that waits here finds everything in the cache.
-    with state.locked(with_lock):
+    with state.locked("builds"):
         missing = [program for program in missing if not _cached(program, minor)]
         if missing:
             published.fetch(minor, release(minor), missing, lambda program: _cache_path(program, minor))

@@ -77,8 +77,8 @@ def _up(arguments):
     netns, remote = arguments.netns, arguments.remote
     if netns is None:
         reason = network.unavailable_reason()
-        netns = reason is None
-        if reason:
+        netns = reason is None or bool(remote)  # who insists on the remote cluster is told what it lacks
+        if not netns:
             say(f"without network namespaces: {reason}")
     if remote is None:
         reason = remote_node.unavailable_reason() if netns else "it needs network namespaces"
@@ -93,6 +93,7 @@ def _up(arguments):
 
 def _down(arguments):
     failed = False
+    state.remove_kept_logs(None if arguments.all else arguments.name)
     for name in state.names() if arguments.all else [arguments.name]:
         try:
             print(f"test bed '{name}' removed" if Testbed.down(name) else f"there is no test bed '{name}'")

@@ -21,9 +21,10 @@ _PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-schedule
 
 class Cluster:
     """`role` is local or remote. `programs` maps program names to paths. `enter` is the command prefix that leads into the
-    cluster's network namespace, empty without one; `ports` are fixed inside a namespace and free ones without."""
+    cluster's network namespace, empty without one; `ports` are fixed inside a namespace and free ones without. Setting the event
+    `give_up` ends a start that is under way."""
 
-    def __init__(self, role, folder, address, enter, ports, programs, audit=False):
+    def __init__(self, role, folder, address, enter, ports, programs, give_up, audit=False):
         self.role = role
         self.folder = folder / role
         self.run_folder = folder / "run"
@@ -31,6 +32,7 @@ class Cluster:
         self.enter = enter
         self.ports = ports
         self.programs = programs
+        self.give_up = give_up
         self.audit = audit
         self.server = f"https://{address}:{ports['apiserver']}"
         self.kubeconfig = self.folder / "admin.kubeconfig"
@@ -169,10 +171,11 @@ class Cluster:
                     if program in ("etcd", "kube-apiserver"):
                         raise TestbedError(f"the {self.role} cluster's {program} ended by itself", "the log says why", component.log)
                     component.start()
+            if self.give_up.wait(0.1):
+                raise TestbedError(f"the start of the {self.role} cluster was given up")
             if time.monotonic() > deadline:
                 raise TestbedError(f"the {self.role} cluster: no {blame} that {what} after {timeout:.0f} s ({problem})", "see its log",
                                    self.component(blame).log)
-            time.sleep(0.1)
 
     # --- using ---
 

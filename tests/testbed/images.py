@@ -78,7 +78,7 @@ def _archive(name, files, config):
     path = state.cache_folder() / "images" / f"{name.split('/')[-1].replace(':', '-')}-{recipe.hexdigest()[:16]}.tar"
     if path.exists():
         return path
-    with state.locked(state.cache_folder() / ".lock"):
+    with state.locked("builds"):
         if not path.exists():
             say(f"making image {name}")
             for old in path.parent.glob(f"{name.split('/')[-1].replace(':', '-')}-*.tar"):

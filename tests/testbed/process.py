@@ -111,8 +111,9 @@ def start_time(pid):
 
 
 def is_same(pid, started):
+    """Whether that very process still runs. A zombie does not, unless other threads of it are still on their way out."""
     fields = _stat(pid)
-    return fields is not None and fields[0] not in "ZX" and int(fields[19]) == started
+    return fields is not None and int(fields[19]) == started and (fields[0] not in "ZX" or int(fields[17]) > 1)
 
 
 def reap(pid):

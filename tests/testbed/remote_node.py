@@ -134,19 +134,19 @@ class RemoteNode:
         init = Component(self.cluster.run_folder, "remote.node-init", ["unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child=KILL", "--mount-proc",
                          "--", Path(__file__).parent / "node-init.sh", self.folder], log / "node-init.log", self.net.enter("remote"), enter_forks=True)
         init.start()
-        _until(lambda: (self.folder / "ready").exists(), 10, "the remote node's namespaces are not set up", init)
+        _until(lambda: (self.folder / "ready").exists(), 10, "the remote node's namespaces are not set up", init, self.cluster.give_up)
         enter = ["nsenter", f"--net=/run/netns/{self.net.namespace('remote')}", f"--mount=/proc/{init.pid}/ns/mnt", f"--pid=/proc/{init.pid}/ns/pid", "--"]
         containerd = Component(self.cluster.run_folder, "remote.containerd", ["containerd", "--config", self.folder / "containerd.toml"],
                                log / "containerd.log", enter, enter_forks=True)
         containerd.start()
         ctr = enter + ["ctr", "--address", self.socket, "--namespace", "k8s.io"]
-        _until(lambda: self.socket.exists() and subprocess.run(ctr + ["version"], capture_output=True).returncode == 0, 20, "containerd does not answer", containerd)
+        _until(lambda: self.socket.exists() and subprocess.run(ctr + ["version"], capture_output=True).returncode == 0, 20, "containerd does not answer", containerd, self.cluster.give_up)
         for archive in images.archives(self.programs["agnhost"]):
             run(ctr + ["images", "import", "--snapshotter", _snapshotter(self.folder), archive], f"containerd does not take the image {archive.name}")
         kubelet = Component(self.cluster.run_folder, "remote.kubelet", [self.programs["kubelet"], f"--config={self.folder / 'kubelet.json'}", f"--kubeconfig={self.folder / 'kubelet.kubeconfig'}",
                             f"--hostname-override={NODE_NAME}", f"--node-ip={self.cluster.address}"], log / "kubelet.log", enter, enter_forks=True)
         kubelet.start()
-        _until(self._ready, 60, "the remote node does not become Ready", kubelet)
+        _until(self._ready, 60, "the remote node does not become Ready", kubelet, self.cluster.give_up)
         self._furnish()
 
     def _ready(self):
@@ -173,11 +173,12 @@ def _snapshotter(folder):
     return "native" if kind == "overlayfs" else "overlayfs"
 
 
-def _until(condition, seconds, problem, component):
+def _until(condition, seconds, problem, component, give_up):
     deadline = time.monotonic() + seconds
     while not condition():
+        if give_up.wait(0.1):
+            raise TestbedError("the start of the remote node was given up")
         if not component.alive():
             raise TestbedError(f"{problem}: {component.name} ended", "its log says why", component.log)
         if time.monotonic() > deadline:
             raise TestbedError(f"{problem} after {seconds} s", f"see the log of {component.name}", component.log)
-        time.sleep(0.1)

@@ -10,10 +10,12 @@ import ipaddress
 import json
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 
 from .errors import TestbedError
+from .progress import say
 
 # 10.217.<index>.0/24 is the network between the clusters of one test bed.
 NETWORK = "10.217"
@@ -45,19 +47,25 @@ def ensure_base():
 
 
 @contextlib.contextmanager
-def locked(path):
+def locked(what):
+    """Holds a lock that all test beds of this user share. `what` is builds or testbeds."""
+    path = cache_folder() / f".lock-{what}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if what == "builds":
+                say("waiting for another test bed's build")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def claim(name, facts, addresses_in_use):
     """Makes the folder of a new test bed and gives it a network index that nothing else here uses."""
     check_name(name)
-    base = ensure_base()
-    with locked(base / ".lock"):
-        folder = base / name
+    with locked("testbeds"):
+        folder = ensure_base() / name
         if folder.exists():
             raise TestbedError(f"a test bed named '{name}' exists already", f"tools/testbed down --name {name}, or choose another --name")
         taken = {load(other).get("index") for other in names()}
@@ -77,6 +85,27 @@ def _overlaps(index, addresses_in_use):
 def names():
     base = base_folder()
     return sorted(entry.name for entry in base.iterdir() if entry.is_dir()) if base.is_dir() else []
+
+
+def keep_log(name, log):
+    """Copies the log that explains a failed creation to where the clean-up leaves it, until the next `down` of that name."""
+    kept = ensure_base() / f"{name}.failed-{Path(log).name}"
+    with contextlib.suppress(OSError):
+        shutil.copyfile(log, kept)
+        return kept
+    return log
+
+
+def remove_kept_logs(name):
+    """Of all test beds if `name` is None."""
+    for kept in base_folder().glob(f"{name or '*'}.failed-*"):
+        kept.unlink(missing_ok=True)
+    remove_base_if_empty()
+
+
+def remove_base_if_empty():
+    with locked("testbeds"), contextlib.suppress(OSError):
+        base_folder().rmdir()
 
 
 def load(name):
