@@ -1,9 +1,10 @@
 // Copies between byte streams until they end: the two directions of a forwarded connection.
 //
 // The caller's thread does one direction, a second thread of the call's own the other, joined before return.
-// The streams stay the caller's; after an error both are cancelled, so that neither direction outlives the
-// other.
+// The streams stay the caller's; when one direction fails, the other is stopped too.
 #pragma once
+
+#include <cstdint>
 
 #include "net/byte_stream.h"
 
@@ -17,7 +18,7 @@ enum class PumpUntil {
     SecondEnded,  // done once `second` has nothing more to say: a port-forward whose pod side closed
 };
 
-// Copies both ways with half-close. The first error wins; a Cancelled that we caused ourselves is not one.
+// Copies both ways with half-close. Returns the first direction's error that is not our own stopping of it.
 Result<void> pump_both_ways(ByteStream& first, ByteStream& second, const CallContext& ctx,
                             PumpUntil until = PumpUntil::BothEnded);
 
