@@ -1,12 +1,15 @@
 // The authorities whose client certificates identify callers: from a file (--client-ca-file), from ConfigMap
 // kube-system/extension-apiserver-authentication (key client-ca-file), or from both together.
 //
+// Front-proxy headers (X-Remote-User …) are never trusted on this port, whatever the ConfigMap says of them.
+//
 // The pool is swapped as a whole and readers hold a snapshot, so a reload never disturbs a running
 // verification. start() begins to follow the sources (a Reflector's thread for the ConfigMap, "client-ca" for
 // the file's change time); stop() ends and joins. verify() may be called from any thread at any time; with
 // an empty pool it refuses everything.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +25,9 @@ struct ClientCaOptions {
     bool from_config_map =
         true;  // needs RoleBinding to kube-system/extension-apiserver-authentication-reader
     Duration file_check{10'000};
+    // Told all authorities in force, as PEM, whenever they change: for TlsServerContext::set_client_ca().
+    // Called on the following threads.
+    std::function<void(const std::string& pem)> on_changed = {};
 };
 
 // Subject of a verified certificate.
