@@ -44,7 +44,16 @@ class Testbed:
 
     def _cluster(self, role):
         enter = self.net.enter(role) if self.net else []
-        return control_plane.Cluster(role, self.folder, self._facts["addresses"][role], enter, self._facts["ports"], self._programs(role), self._give_up, self._facts["audit"])
+        return control_plane.Cluster(
+            role,
+            self.folder,
+            self._facts["addresses"][role],
+            enter,
+            self._facts["ports"],
+            self._programs(role),
+            self._give_up,
+            self._facts["audit"],
+        )
 
     # --- life ---
 
@@ -76,7 +85,6 @@ class Testbed:
             if taken and not (state.base_folder() / name).exists():
                 raise TestbedError(f"there is a network namespace {name}-{taken[0]} of somebody else's", "choose another --name")
         index = state.claim(name, {}, network.addresses_in_use())
-        previous = signal.signal(signal.SIGTERM, _raise_exit) if _in_main_thread() else None
         try:
             return cls._bring_up(name, index, minor, remote_minor, remote, netns, audit, programs)
         except BaseException as error:
@@ -85,26 +93,36 @@ class Testbed:
             say("failed; removing what was started")
             cls.down(name)
             raise
-        finally:
-            if previous is not None:
-                signal.signal(signal.SIGTERM, previous)
 
     @classmethod
     def _bring_up(cls, name, index, minor, remote_minor, remote, netns, audit, programs):
         net = network.Network(name, index) if netns else None
         roles = ["local"] + (["remote"] if remote else [])
         addresses = {role: net.address(role) if net else network.host_address() for role in roles}
-        state.save(name, {
-            "name": name, "index": index, "minor": minor, "remote_minor": remote_minor, "remote": remote, "netns": netns, "audit": audit,
-            "addresses": addresses, "ports": control_plane.fixed_ports() if netns else control_plane.free_ports(addresses["local"]),
-            "programs": {role: {program: str(path) for program, path in found.items()} for role, found in programs.items()}})
+        state.save(
+            name,
+            {
+                "name": name,
+                "index": index,
+                "minor": minor,
+                "remote_minor": remote_minor,
+                "remote": remote,
+                "netns": netns,
+                "audit": audit,
+                "addresses": addresses,
+                "ports": control_plane.fixed_ports() if netns else control_plane.free_ports(addresses["local"]),
+                "programs": {role: {program: str(path) for program, path in found.items()} for role, found in programs.items()},
+            },
+        )
         bed = cls(name)
         (bed.folder / "bin").mkdir()
         (bed.folder / "bin" / "kubectl").symlink_to(programs["local"]["kubectl"])
         if net:
             net.create(["local", "agent"] + (["remote"] if remote else []))
-        say(f"starting the control plane{'s' if remote else ''} of Kubernetes {binaries.release(minor)}"
-            + (f" and {binaries.release(remote_minor)}" if remote and remote_minor != minor else ""))
+        say(
+            f"starting the control plane{'s' if remote else ''} of Kubernetes {binaries.release(minor)}"
+            + (f" and {binaries.release(remote_minor)}" if remote and remote_minor != minor else "")
+        )
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(bed._start_local)] + ([pool.submit(bed._start_remote)] if remote else [])
             try:
@@ -151,7 +169,9 @@ class Testbed:
         if not problems:
             shutil.rmtree(folder, onerror=lambda _, path, error: problems.append(f"{path}: {error[1]}"))
         if problems:
-            raise TestbedError(f"test bed '{name}' is not completely removed: " + "; ".join(problems[:5]), f"tools/testbed down --name {name} tries again")
+            raise TestbedError(
+                f"test bed '{name}' is not completely removed: " + "; ".join(problems[:5]), f"tools/testbed down --name {name} tries again"
+            )
         state.remove_base_if_empty()
         return True
 
@@ -198,26 +218,29 @@ class Testbed:
     def environment(self):
         """Variables for a shell or a child process."""
         values = {
-            "KUBECONFIG": self.local.kubeconfig, "LOCAL_KUBECONFIG": self.local.kubeconfig, "CLUSTER_CA": self.local.ca.certificate,
-            "KUBECACHEDIR": self.folder / "kubectl-cache", "K8S_MINOR": self.minor, "TESTBED_NAME": self.name, "TESTBED_DIR": self.folder, "TESTBED_AGENT_IP": self.agent_address}
+            "KUBECONFIG": self.local.kubeconfig,
+            "LOCAL_KUBECONFIG": self.local.kubeconfig,
+            "CLUSTER_CA": self.local.ca.certificate,
+            "KUBECACHEDIR": self.folder / "kubectl-cache",
+            "K8S_MINOR": self.minor,
+            "TESTBED_NAME": self.name,
+            "TESTBED_DIR": self.folder,
+            "TESTBED_AGENT_IP": self.agent_address,
+        }
         if self.net:
             values["TESTBED_AGENT_NETNS"] = f"/run/netns/{self.net.namespace('agent')}"
         if self.remote:
-            values |= {"REMOTE_KUBECONFIG": self.remote.kubeconfig, "REMOTE_CLUSTER_CA": self.remote.ca.certificate, "REMOTE_K8S_MINOR": self.remote_minor}
+            values |= {
+                "REMOTE_KUBECONFIG": self.remote.kubeconfig,
+                "REMOTE_CLUSTER_CA": self.remote.ca.certificate,
+                "REMOTE_K8S_MINOR": self.remote_minor,
+            }
         return {name: str(value) for name, value in values.items()}
 
 
 def remote_unavailable_reason():
     """None where the remote cluster can run; else one line for a skipped test."""
     return remote_node.unavailable_reason()
-
-
-def _in_main_thread():
-    return threading.current_thread() is threading.main_thread()
-
-
-def _raise_exit(*_):
-    raise SystemExit(143)
 
 
 def _kill_all(folder, net, problems):

@@ -7,6 +7,7 @@ archives (where they can be reached), a build from Go modules.
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def minors():
 def release(minor):
     """The release that is built for a minor, as v1.36.3."""
     if minor not in minors():
-        raise TestbedError(f"no Kubernetes '{minor}' in this test bed", f"--minor takes one of: {', '.join(minors())}; tests/testbed/go/new-minor adds one")
+        raise TestbedError(
+            f"no Kubernetes '{minor}' in this test bed", f"--minor takes one of: {', '.join(minors())}; tests/testbed/go/new-minor adds one"
+        )
     return re.search(r"^\s*(?:require )?k8s\.io/kubernetes (v\S+)", (_GO / minor / "go.mod").read_text(), re.MULTILINE).group(1)
 
 
@@ -105,6 +108,17 @@ def _build(minor, missing):
         if not any(program in missing for program in programs):
             continue
         folder = _cache_path(programs[0], minor).parent
-        done = subprocess.run([_GO / "build", what, folder, *(programs if what == minor else [])], stdin=subprocess.DEVNULL)
-        if done.returncode != 0:
-            raise TestbedError(f"{', '.join(programs)} could not be built", "the lines above say why; or put the programs on PATH or into $KUBEBUILDER_ASSETS")
+        # A process group of its own, so that the compilers end with us however we are ended.
+        builder = subprocess.Popen(
+            [_GO / "build", what, folder, *(programs if what == minor else [])], stdin=subprocess.DEVNULL, process_group=0
+        )
+        try:
+            failed = builder.wait() != 0
+        except BaseException:
+            os.killpg(builder.pid, signal.SIGTERM)
+            raise
+        if failed:
+            raise TestbedError(
+                f"{', '.join(programs)} could not be built",
+                "the lines above say why; or put the programs on PATH or into $KUBEBUILDER_ASSETS",
+            )

@@ -19,26 +19,57 @@ class Authority:
         if common_name is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._config.write_text(_CONFIG)
-            self._request(self.certificate, self.key, common_name, [], ["basicConstraints=critical,CA:TRUE",
-                          "keyUsage=critical,keyCertSign,cRLSign,digitalSignature", "subjectKeyIdentifier=hash"], [])
+            self._request(
+                self.certificate,
+                self.key,
+                common_name,
+                [],
+                [
+                    "basicConstraints=critical,CA:TRUE",
+                    "keyUsage=critical,keyCertSign,cRLSign,digitalSignature",
+                    "subjectKeyIdentifier=hash",
+                ],
+                [],
+            )
 
     def issue(self, name, common_name, organizations=(), addresses=(), names=(), server=False, days=365):
         """Writes <folder>/<name>.crt and .key: a client certificate, or with `server` one for both roles."""
         certificate, key = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        extensions = ["basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature,keyEncipherment",
-                      "extendedKeyUsage=" + ("serverAuth,clientAuth" if server else "clientAuth"),
-                      "authorityKeyIdentifier=keyid"]
+        extensions = [
+            "basicConstraints=critical,CA:FALSE",
+            "keyUsage=critical,digitalSignature,keyEncipherment",
+            "extendedKeyUsage=" + ("serverAuth,clientAuth" if server else "clientAuth"),
+            "authorityKeyIdentifier=keyid",
+        ]
         alternatives = [f"IP:{address}" for address in addresses] + [f"DNS:{dns}" for dns in names]
         if alternatives:
             extensions.append("subjectAltName=" + ",".join(alternatives))
-        self._request(certificate, key, common_name, organizations, extensions,
-                      ["-CA", self.certificate, "-CAkey", self.key], days)
+        self._request(certificate, key, common_name, organizations, extensions, ["-CA", self.certificate, "-CAkey", self.key], days)
         return certificate, key
 
     def _request(self, certificate, key, common_name, organizations, extensions, signing, days=3650):
         subject = "".join(f"/O={_escape(organization)}" for organization in organizations) + f"/CN={_escape(common_name)}"
-        argv = ["openssl", "req", "-x509", "-config", self._config, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                "-nodes", "-subj", subject, "-days", days, "-keyout", key, "-out", certificate, *signing]
+        argv = [
+            "openssl",
+            "req",
+            "-x509",
+            "-config",
+            self._config,
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            subject,
+            "-days",
+            days,
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+            *signing,
+        ]
         for extension in extensions:
             argv += ["-addext", extension]
         run(argv, f"openssl cannot make {certificate.name}")
@@ -50,16 +81,40 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         request, extensions = folder / "request.pem", folder / "extensions.cnf"
         request.write_text(request_pem)
-        names = {"server auth": "serverAuth", "client auth": "clientAuth", "digital signature": "digitalSignature",
-                 "key encipherment": "keyEncipherment"}
+        names = {
+            "server auth": "serverAuth",
+            "client auth": "clientAuth",
+            "digital signature": "digitalSignature",
+            "key encipherment": "keyEncipherment",
+        }
         asked = [names[usage] for usage in usages if usage in names]
-        extensions.write_text("basicConstraints=critical,CA:FALSE\n"
-                              "authorityKeyIdentifier=keyid\n"
-                              f"keyUsage=critical,{','.join(use for use in asked if not use.endswith('Auth')) or 'digitalSignature'}\n"
-                              f"extendedKeyUsage={','.join(use for use in asked if use.endswith('Auth')) or 'serverAuth'}\n")
+        extensions.write_text(
+            "basicConstraints=critical,CA:FALSE\n"
+            "authorityKeyIdentifier=keyid\n"
+            f"keyUsage=critical,{','.join(use for use in asked if not use.endswith('Auth')) or 'digitalSignature'}\n"
+            f"extendedKeyUsage={','.join(use for use in asked if use.endswith('Auth')) or 'serverAuth'}\n"
+        )
         # copyall would let a request ask for any usage; with copy, what the signer sets itself wins.
-        return run(["openssl", "x509", "-req", "-in", request, "-CA", self.certificate, "-CAkey", self.key, "-days", days,
-                    "-copy_extensions", "copy", "-extfile", extensions], "openssl cannot sign the request")
+        return run(
+            [
+                "openssl",
+                "x509",
+                "-req",
+                "-in",
+                request,
+                "-CA",
+                self.certificate,
+                "-CAkey",
+                self.key,
+                "-days",
+                days,
+                "-copy_extensions",
+                "copy",
+                "-extfile",
+                extensions,
+            ],
+            "openssl cannot sign the request",
+        )
 
 
 def make_key(path):

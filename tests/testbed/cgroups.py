@@ -53,8 +53,10 @@ def _delegate(folder):
             try:
                 (folder / "cgroup.subtree_control").write_text(f"+{controller}")
             except OSError as error:
-                raise TestbedError(f"the cgroup controller {controller} cannot be given to groups below {folder}: {error.strerror}",
-                                   "processes sit in that group itself; run with a cgroup namespace whose root is empty") from None
+                raise TestbedError(
+                    f"the cgroup controller {controller} cannot be given to groups below {folder}: {error.strerror}",
+                    "processes sit in that group itself; run with a cgroup namespace whose root is empty",
+                ) from None
 
 
 def remove(path, seconds=10.0):

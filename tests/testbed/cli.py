@@ -16,6 +16,7 @@ from .signer import MODES, AppServingSigner
 
 def main(argv=None):
     arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     set_quiet(getattr(arguments, "quiet", False))
     try:
         return arguments.run(arguments) or 0
@@ -27,7 +28,10 @@ def main(argv=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="tools/testbed", description="Starts and stops throwaway Kubernetes clusters on this machine, for tests and for trying things out.")
+    parser = argparse.ArgumentParser(
+        prog="tools/testbed",
+        description="Starts and stops throwaway Kubernetes clusters on this machine, for tests and for trying things out.",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name, run, help_):
@@ -40,7 +44,11 @@ def _parser():
     up.add_argument("--minor", help=f"Kubernetes minor of the local cluster: {', '.join(binaries.minors())} (the newest)")
     up.add_argument("--remote", action=argparse.BooleanOptionalAction, help="insist on, or leave out, the remote cluster")
     up.add_argument("--remote-minor", help="Kubernetes minor of the remote cluster (the local one's)")
-    up.add_argument("--netns", action=argparse.BooleanOptionalAction, help="insist on, or do without, network namespaces (needs root; without: the local control plane only)")
+    up.add_argument(
+        "--netns",
+        action=argparse.BooleanOptionalAction,
+        help="insist on, or do without, network namespaces (needs root; without: the local control plane only)",
+    )
     up.add_argument("--audit", action="store_true", help="write every request to <folder>/<cluster>/log/audit.log")
     up.add_argument("--quiet", action="store_true", help="no progress lines")
 
@@ -107,7 +115,7 @@ def _env(arguments):
     bed = Testbed.attach(arguments.name)
     for name, value in bed.environment().items():
         print(f"export {name}={shlex.quote(value)}")
-    print(f"export PATH={shlex.quote(str(bed.folder / 'bin'))}:\"$PATH\"")
+    print(f'export PATH={shlex.quote(str(bed.folder / "bin"))}:"$PATH"')
 
 
 def _status(_):

@@ -50,8 +50,20 @@ class Cluster:
         certs.public_key(pki / "sa.key", pki / "sa.pub")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             jobs = [
-                pool.submit(self.ca.issue, "apiserver", "kube-apiserver", server=True, addresses=[self.address, "127.0.0.1", "10.96.0.1"],
-                            names=["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]),
+                pool.submit(
+                    self.ca.issue,
+                    "apiserver",
+                    "kube-apiserver",
+                    server=True,
+                    addresses=[self.address, "127.0.0.1", "10.96.0.1"],
+                    names=[
+                        "localhost",
+                        "kubernetes",
+                        "kubernetes.default",
+                        "kubernetes.default.svc",
+                        "kubernetes.default.svc.cluster.local",
+                    ],
+                ),
                 pool.submit(self.ca.issue, "apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"]),
                 pool.submit(front_proxy.issue, "front-proxy-client", "front-proxy-client"),
                 pool.submit(etcd.issue, "etcd", "etcd", server=True, addresses=["127.0.0.1"]),
@@ -66,7 +78,9 @@ class Cluster:
     def user_kubeconfig(self, file_name, user, groups=(), namespace="default"):
         """A kubeconfig with a fresh client certificate for any user and groups. Returns its path."""
         certificate, key = self.ca.issue(f"client-{file_name}", user, groups)
-        return kubeconfigs.write(self.folder / f"{file_name}.kubeconfig", self.server, self.ca.certificate, certificate, key, namespace=namespace)
+        return kubeconfigs.write(
+            self.folder / f"{file_name}.kubeconfig", self.server, self.ca.certificate, certificate, key, namespace=namespace
+        )
 
     def service_account_kubeconfig(self, namespace, name, duration="1h", file_name=None):
         """A kubeconfig with a token of this ServiceAccount, which must exist. Returns its path."""
@@ -79,42 +93,98 @@ class Cluster:
         etcd_url = f"https://127.0.0.1:{ports['etcd']}"
         peer_url = f"https://127.0.0.1:{ports['etcd-peer']}"
         if program == "etcd":
-            tls = [f"--{side}{option}={pki / file}" for side in ("", "peer-") for option, file in
-                   (("cert-file", "etcd.crt"), ("key-file", "etcd.key"), ("trusted-ca-file", "etcd-ca.crt"))]
-            return [self.programs["etcd"], "--name=testbed", f"--data-dir={self.folder / 'etcd'}", "--unsafe-no-fsync", "--log-level=warn",
-                    f"--listen-client-urls={etcd_url}", f"--advertise-client-urls={etcd_url}", f"--listen-peer-urls={peer_url}",
-                    f"--initial-advertise-peer-urls={peer_url}", f"--initial-cluster=testbed={peer_url}",
-                    "--client-cert-auth", "--peer-client-cert-auth", *tls]
+            tls = [
+                f"--{side}{option}={pki / file}"
+                for side in ("", "peer-")
+                for option, file in (("cert-file", "etcd.crt"), ("key-file", "etcd.key"), ("trusted-ca-file", "etcd-ca.crt"))
+            ]
+            return [
+                self.programs["etcd"],
+                "--name=testbed",
+                f"--data-dir={self.folder / 'etcd'}",
+                "--unsafe-no-fsync",
+                "--log-level=warn",
+                f"--listen-client-urls={etcd_url}",
+                f"--advertise-client-urls={etcd_url}",
+                f"--listen-peer-urls={peer_url}",
+                f"--initial-advertise-peer-urls={peer_url}",
+                f"--initial-cluster=testbed={peer_url}",
+                "--client-cert-auth",
+                "--peer-client-cert-auth",
+                *tls,
+            ]
         if program == "kube-apiserver":
             argv = [
                 self.programs["kube-apiserver"],
-                f"--bind-address={self.address}", f"--advertise-address={self.address}", f"--secure-port={ports['apiserver']}",
-                f"--etcd-servers={etcd_url}", f"--etcd-cafile={pki}/etcd-ca.crt", f"--etcd-certfile={pki}/etcd-client.crt", f"--etcd-keyfile={pki}/etcd-client.key",
-                f"--tls-cert-file={pki}/apiserver.crt", f"--tls-private-key-file={pki}/apiserver.key", f"--client-ca-file={pki}/ca.crt",
-                "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true", "--profiling=false",
-                f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt", f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
-                f"--kubelet-certificate-authority={pki}/ca.crt", "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
-                "--service-cluster-ip-range=10.96.0.0/16", "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-                f"--service-account-key-file={pki}/sa.pub", f"--service-account-signing-key-file={pki}/sa.key",
-                f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt", "--requestheader-allowed-names=front-proxy-client",
-                "--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group",
+                f"--bind-address={self.address}",
+                f"--advertise-address={self.address}",
+                f"--secure-port={ports['apiserver']}",
+                f"--etcd-servers={etcd_url}",
+                f"--etcd-cafile={pki}/etcd-ca.crt",
+                f"--etcd-certfile={pki}/etcd-client.crt",
+                f"--etcd-keyfile={pki}/etcd-client.key",
+                f"--tls-cert-file={pki}/apiserver.crt",
+                f"--tls-private-key-file={pki}/apiserver.key",
+                f"--client-ca-file={pki}/ca.crt",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--allow-privileged=true",
+                "--profiling=false",
+                f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
+                f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
+                f"--kubelet-certificate-authority={pki}/ca.crt",
+                "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
+                "--service-cluster-ip-range=10.96.0.0/16",
+                "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+                f"--service-account-key-file={pki}/sa.pub",
+                f"--service-account-signing-key-file={pki}/sa.key",
+                f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt",
+                "--requestheader-allowed-names=front-proxy-client",
+                "--requestheader-username-headers=X-Remote-User",
+                "--requestheader-group-headers=X-Remote-Group",
                 "--requestheader-extra-headers-prefix=X-Remote-Extra-",
-                f"--proxy-client-cert-file={pki}/front-proxy-client.crt", f"--proxy-client-key-file={pki}/front-proxy-client.key",
+                f"--proxy-client-cert-file={pki}/front-proxy-client.crt",
+                f"--proxy-client-key-file={pki}/front-proxy-client.key",
             ]
             if self.audit:
                 policy = self.folder / "audit-policy.json"
-                state.write_file(policy, json.dumps({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-                                                     "rules": [{"level": "Metadata"}]}))
+                state.write_file(
+                    policy,
+                    json.dumps(
+                        {
+                            "apiVersion": "audit.k8s.io/v1",
+                            "kind": "Policy",
+                            "omitStages": ["RequestReceived"],
+                            "rules": [{"level": "Metadata"}],
+                        }
+                    ),
+                )
                 argv += [f"--audit-policy-file={policy}", f"--audit-log-path={self.folder / 'log' / 'audit.log'}"]
             return argv
         kubeconfig = self.folder / f"{program}.kubeconfig"
-        common = [self.programs[program], f"--kubeconfig={kubeconfig}", f"--authentication-kubeconfig={kubeconfig}", f"--authorization-kubeconfig={kubeconfig}",
-                  "--leader-elect=false", "--bind-address=127.0.0.1", f"--secure-port={ports[program]}", "--profiling=false"]
+        common = [
+            self.programs[program],
+            f"--kubeconfig={kubeconfig}",
+            f"--authentication-kubeconfig={kubeconfig}",
+            f"--authorization-kubeconfig={kubeconfig}",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={ports[program]}",
+            "--profiling=false",
+        ]
         if program == "kube-controller-manager":
             # The default of 20 requests a second would make every test with hundreds of pods wait for it.
-            return common + ["--use-service-account-credentials=true", f"--flex-volume-plugin-dir={self.folder / 'flexvolumes'}", "--kube-api-qps=300", "--kube-api-burst=600",
-                             f"--cluster-signing-cert-file={pki}/ca.crt", f"--cluster-signing-key-file={pki}/ca.key", f"--root-ca-file={pki}/ca.crt",
-                             f"--service-account-private-key-file={pki}/sa.key", f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt"]
+            return common + [
+                "--use-service-account-credentials=true",
+                f"--flex-volume-plugin-dir={self.folder / 'flexvolumes'}",
+                "--kube-api-qps=300",
+                "--kube-api-burst=600",
+                f"--cluster-signing-cert-file={pki}/ca.crt",
+                f"--cluster-signing-key-file={pki}/ca.key",
+                f"--root-ca-file={pki}/ca.crt",
+                f"--service-account-private-key-file={pki}/sa.key",
+                f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt",
+            ]
         return common + ["--kube-api-qps=300", "--kube-api-burst=600"]
 
     # --- running ---
@@ -127,13 +197,15 @@ class Cluster:
         try:
             return Component.load(self.record(program))
         except FileNotFoundError:
-            known = sorted(path.name[len(self.role) + 1:-len(".json")] for path in self.run_folder.glob(f"{self.role}.*.json"))
+            known = sorted(path.name[len(self.role) + 1 : -len(".json")] for path in self.run_folder.glob(f"{self.role}.*.json"))
             raise TestbedError(f"the {self.role} cluster has no component '{program}'", "it has: " + ", ".join(known)) from None
 
     def start(self):
         """Starts all four and returns when the apiserver is ready and pods can be created."""
         for program in _PROGRAMS:
-            Component(self.run_folder, f"{self.role}.{program}", self._argv(program), self.folder / "log" / f"{program}.log", self.enter).start()
+            Component(
+                self.run_folder, f"{self.role}.{program}", self._argv(program), self.folder / "log" / f"{program}.log", self.enter
+            ).start()
         self.wait_ready()
 
     def stop_component(self, program, grace=5.0):
@@ -152,8 +224,12 @@ class Cluster:
         api = self.api()
         self._wait("answers /readyz", timeout, "kube-apiserver", lambda: api.get("/readyz", timeout=2) == "ok")
         # Pods are refused before the controller manager has made their service account.
-        self._wait("has made the default service account", timeout, "kube-controller-manager",
-                   lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default", timeout=2) is not None)
+        self._wait(
+            "has made the default service account",
+            timeout,
+            "kube-controller-manager",
+            lambda: api.get("/api/v1/namespaces/default/serviceaccounts/default", timeout=2) is not None,
+        )
 
     def _wait(self, what, timeout, blame, condition):
         deadline = time.monotonic() + timeout
@@ -174,8 +250,11 @@ class Cluster:
             if self.give_up.wait(0.1):
                 raise TestbedError(f"the start of the {self.role} cluster was given up")
             if time.monotonic() > deadline:
-                raise TestbedError(f"the {self.role} cluster: no {blame} that {what} after {timeout:.0f} s ({problem})", "see its log",
-                                   self.component(blame).log)
+                raise TestbedError(
+                    f"the {self.role} cluster: no {blame} that {what} after {timeout:.0f} s ({problem})",
+                    "see its log",
+                    self.component(blame).log,
+                )
 
     # --- using ---
 
@@ -185,11 +264,16 @@ class Cluster:
     def kubectl(self, *arguments, **options):
         """Output of kubectl as the cluster's administrator."""
         # Addresses are used again by the next test bed: what kubectl remembers of a server must not outlive it.
-        return run([self.programs["kubectl"], f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl-cache'}", *arguments],
-                   f"kubectl {' '.join(str(argument) for argument in arguments)}", **options)
+        return run(
+            [self.programs["kubectl"], f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl-cache'}", *arguments],
+            f"kubectl {' '.join(str(argument) for argument in arguments)}",
+            **options,
+        )
 
     def token_kubeconfig(self, token, file_name, namespace="default"):
-        return kubeconfigs.write(self.folder / f"{file_name}.kubeconfig", self.server, self.ca.certificate, token=token, namespace=namespace)
+        return kubeconfigs.write(
+            self.folder / f"{file_name}.kubeconfig", self.server, self.ca.certificate, token=token, namespace=namespace
+        )
 
 
 def fixed_ports():

@@ -36,14 +36,21 @@ def archives(agnhost):
     wanted = [
         (PAUSE, {"bin/busybox": busybox, "bin/sh": "->busybox"}, {"Entrypoint": ["/bin/sh", "-c", _PAUSE_SCRIPT]}),
         (BUSYBOX, base, {"Cmd": ["sh"], "Env": environment}),
-        (AGNHOST, {**base, **_with_libraries("usr/bin/curl", curl), "agnhost": agnhost, "agnhost-2": "->agnhost"},
-         {"Entrypoint": ["/agnhost"], "Cmd": ["pause"], "Env": environment}),
+        (
+            AGNHOST,
+            {**base, **_with_libraries("usr/bin/curl", curl), "agnhost": agnhost, "agnhost-2": "->agnhost"},
+            {"Entrypoint": ["/agnhost"], "Cmd": ["pause"], "Env": environment},
+        ),
     ]
     return [_archive(name, files, config) for name, files, config in wanted]
 
 
 def missing_programs():
-    return [package for program, package in (("busybox", "busybox-static"), ("bash-static", "bash-static"), ("curl", "curl")) if not shutil.which(program)]
+    return [
+        package
+        for program, package in (("busybox", "busybox-static"), ("bash-static", "bash-static"), ("curl", "curl"))
+        if not shutil.which(program)
+    ]
 
 
 def _program(program, package):
@@ -56,9 +63,16 @@ def _program(program, package):
 def _base_files(busybox, bash, applets):
     # Values are a file of this machine, "->target" for a link, or "text:…".
     files = {f"bin/{applet}": "->busybox" for applet in applets if applet not in ("busybox", "sh", "bash")}
-    files |= {"bin/busybox": busybox, "bin/bash": bash, "bin/sh": "->bash", "tmp/": None, "root/": None,
-              "etc/passwd": "text:root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
-              "etc/group": "text:root:x:0:\nnogroup:x:65534:\n", "usr/bin/env": "->../../bin/busybox"}
+    files |= {
+        "bin/busybox": busybox,
+        "bin/bash": bash,
+        "bin/sh": "->bash",
+        "tmp/": None,
+        "root/": None,
+        "etc/passwd": "text:root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+        "etc/group": "text:root:x:0:\nnogroup:x:65534:\n",
+        "usr/bin/env": "->../../bin/busybox",
+    }
     return files
 
 
@@ -98,8 +112,14 @@ def _write(path, name, files, config):
     with open(layer, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    image = json.dumps({"architecture": _architecture(), "os": "linux", "config": config,
-                        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest.hexdigest()}"]}}).encode()
+    image = json.dumps(
+        {
+            "architecture": _architecture(),
+            "os": "linux",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest.hexdigest()}"]},
+        }
+    ).encode()
     config_name = hashlib.sha256(image).hexdigest() + ".json"
     manifest = json.dumps([{"Config": config_name, "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(part, "w") as tar:

@@ -14,7 +14,9 @@ def write(path, server, ca_file, certificate=None, key=None, token=None, namespa
     else:
         user = {"client-certificate-data": _inline(certificate), "client-key-data": _inline(key)}
     config = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "testbed",
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "testbed",
         "clusters": [{"name": "testbed", "cluster": {"server": server, "certificate-authority-data": _inline(ca_file)}}],
         "users": [{"name": "testbed", "user": user}],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "testbed", "namespace": namespace}}],

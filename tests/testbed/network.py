@@ -69,16 +69,23 @@ class Network:
         elif action in ("drop-in", "drop-out"):
             hook = "input" if action == "drop-in" else "output"
             match = "iifname" if hook == "input" else "oifname"
-            self._nft(member, f"add table inet testbed\n"
-                              f"add chain inet testbed {hook} {{ type filter hook {hook} priority 0; }}\n"
-                              f"add rule inet testbed {hook} {match} eth0 drop\n")
+            self._nft(
+                member,
+                f"add table inet testbed\n"
+                f"add chain inet testbed {hook} {{ type filter hook {hook} priority 0; }}\n"
+                f"add rule inet testbed {hook} {match} eth0 drop\n",
+            )
         elif action == "slow":
             for command in (["tc"], self.enter(member) + ["tc"]):
                 device = end if command == ["tc"] else "eth0"
-                delay = subprocess.run(command + ["qdisc", "replace", "dev", device, "root", "netem", "delay", "300ms"], capture_output=True)
+                delay = subprocess.run(
+                    command + ["qdisc", "replace", "dev", device, "root", "netem", "delay", "300ms"], capture_output=True
+                )
                 if delay.returncode != 0:  # a kernel without netem: a narrow pipe delays just as well
-                    run(command + ["qdisc", "replace", "dev", device, "root", "tbf", "rate", "64kbit", "burst", "1600", "latency", "2s"],
-                        f"{device} cannot be slowed down")
+                    run(
+                        command + ["qdisc", "replace", "dev", device, "root", "tbf", "rate", "64kbit", "burst", "1600", "latency", "2s"],
+                        f"{device} cannot be slowed down",
+                    )
         else:
             _ip("link", "set", end, "up")
             subprocess.run(["tc", "qdisc", "del", "dev", end, "root"], capture_output=True)
@@ -149,8 +156,17 @@ def unavailable_reason():
     if os.getuid() != 0:
         return "not root"
     probe = subprocess.run(
-        ["unshare", "--net", "--", "sh", "-c",
-         "ip link add kgtbprobe type bridge && ip link add kgtbprobea type veth peer name kgtbprobeb"], capture_output=True, text=True)
+        [
+            "unshare",
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            "ip link add kgtbprobe type bridge && ip link add kgtbprobea type veth peer name kgtbprobeb",
+        ],
+        capture_output=True,
+        text=True,
+    )
     if probe.returncode != 0:
         return "network namespaces, bridges or veth pairs cannot be made: " + (probe.stderr.strip().splitlines() or ["no reason given"])[-1]
     return None

@@ -32,15 +32,27 @@ class Component:
     @classmethod
     def load(cls, record_path):
         record = json.loads(Path(record_path).read_text())
-        component = cls(Path(record_path).parent, record["name"], record["argv"], record["log"], record["enter"],
-                        record["enter_forks"], record["env"])
+        component = cls(
+            Path(record_path).parent, record["name"], record["argv"], record["log"], record["enter"], record["enter_forks"], record["env"]
+        )
         component.pids = record["pids"]
         return component
 
     def _save(self):
-        state.write_file(self.record_path, json.dumps({
-            "name": self.name, "argv": self.argv, "log": str(self.log), "enter": self.enter,
-            "enter_forks": self.enter_forks, "env": self.env, "pids": self.pids}))
+        state.write_file(
+            self.record_path,
+            json.dumps(
+                {
+                    "name": self.name,
+                    "argv": self.argv,
+                    "log": str(self.log),
+                    "enter": self.enter,
+                    "enter_forks": self.enter_forks,
+                    "env": self.env,
+                    "pids": self.pids,
+                }
+            ),
+        )
 
     @property
     def pid(self):
@@ -53,8 +65,15 @@ class Component:
         self._save()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
-            child = subprocess.Popen(self.enter + self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                     env={**os.environ, **self.env}, start_new_session=True, cwd="/")
+            child = subprocess.Popen(
+                self.enter + self.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.env},
+                start_new_session=True,
+                cwd="/",
+            )
         self.pids = [[child.pid, start_time(child.pid)]]
         self._save()
         if self.enter_forks:
@@ -102,7 +121,7 @@ def _stat(pid):
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return text[text.rindex(")") + 2:].split()
+    return text[text.rindex(")") + 2 :].split()
 
 
 def start_time(pid):

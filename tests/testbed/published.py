@@ -18,7 +18,8 @@ from .progress import say
 _CONNECT_SECONDS = 4
 _KUBERNETES = os.environ.get("K8SGPU_KUBERNETES_DOWNLOADS", "https://dl.k8s.io")
 _ENVTEST_INDEX = os.environ.get(
-    "K8SGPU_ENVTEST_INDEX", "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml")
+    "K8SGPU_ENVTEST_INDEX", "https://raw.githubusercontent.com/kubernetes-sigs/controller-tools/HEAD/envtest-releases.yaml"
+)
 _LARGEST = 400 << 20
 _PLATFORM = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
 

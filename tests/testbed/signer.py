@@ -57,7 +57,9 @@ class AppServingSigner:
                 for request in requests["items"]:
                     self._answer(request)
                 version = requests["metadata"]["resourceVersion"]
-                for event in self._api.watch(f"{_PATH}?watch=1&resourceVersion={version}&fieldSelector={selector}", self._stop, timeout=0.5):
+                for event in self._api.watch(
+                    f"{_PATH}?watch=1&resourceVersion={version}&fieldSelector={selector}", self._stop, timeout=0.5
+                ):
                     if event["type"] in ("ADDED", "MODIFIED"):
                         self._answer(event["object"])
             except (ApiError, OSError, TestbedError) as error:
@@ -72,10 +74,20 @@ class AppServingSigner:
             return
         if self.mode == "refuse":
             now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            conditions.append({"type": "Failed", "status": "True", "reason": "SignerValidationFailure",
-                               "message": "the test bed's signer refuses every request", "lastUpdateTime": now, "lastTransitionTime": now})
+            conditions.append(
+                {
+                    "type": "Failed",
+                    "status": "True",
+                    "reason": "SignerValidationFailure",
+                    "message": "the test bed's signer refuses every request",
+                    "lastUpdateTime": now,
+                    "lastTransitionTime": now,
+                }
+            )
             request["status"]["conditions"] = conditions
         else:
-            certificate = self._cluster.ca.sign_request(decode_request(request), self._cluster.folder / "signer", request["spec"]["usages"], self.days)
+            certificate = self._cluster.ca.sign_request(
+                decode_request(request), self._cluster.folder / "signer", request["spec"]["usages"], self.days
+            )
             request["status"]["certificate"] = base64.b64encode(certificate.encode()).decode()
         self._api.call("PUT", f"{_PATH}/{request['metadata']['name']}/status", request)

@@ -28,7 +28,11 @@ def leftovers(name, index):
     found += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/k8sgpu-testbed-{name}")]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if f"/{name}/" in line]
     links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, text=True, check=True).stdout)
-    found += [link["ifname"] for link in links if link["ifname"].startswith(f"kgtb{index}") and not link["ifname"][len(f"kgtb{index}"):].isdigit()]
+    found += [
+        link["ifname"]
+        for link in links
+        if link["ifname"].startswith(f"kgtb{index}") and not link["ifname"][len(f"kgtb{index}") :].isdigit()
+    ]
     folder = str(state.base_folder() / name)
     if Path(folder).exists():
         found.append(folder)
@@ -82,7 +86,9 @@ def test_remote_cluster_runs_pods_and_going_down_leaves_nothing(name, minor):
     bed.kubectl("apply", "-f", "-", cluster="remote", input=POD)
     bed.kubectl("wait", "--for=condition=Ready", "pod/hello", "--timeout=60s", cluster="remote")
     assert bed.kubectl("logs", "hello", cluster="remote") == "from the remote node\n"
-    done = subprocess.run([bed.folder / "bin" / "kubectl", f"--kubeconfig={bed.remote.kubeconfig}", "exec", "hello", "--", "sh", "-c", "exit 3"])
+    done = subprocess.run(
+        [bed.folder / "bin" / "kubectl", f"--kubeconfig={bed.remote.kubeconfig}", "exec", "hello", "--", "sh", "-c", "exit 3"]
+    )
     assert done.returncode == 3
     version = json.loads(bed.kubectl("version", "-o", "json"))["serverVersion"]
     assert f"{version['major']}.{version['minor']}" == minor
@@ -191,11 +197,38 @@ def test_kubeconfigs_are_for_the_user_they_name(bed):
 def test_signer_answers_approved_requests_as_told(bed, mode):
     name = f"serving-{mode}"
     folder = bed.folder
-    subprocess.run(["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / "k", "-out", folder / "csr",
-                    "-subj", "/O=system:nodes/CN=system:node:k8s.gpu", "-addext", "subjectAltName=IP:10.1.2.3,DNS:k8s.gpu"], check=True, capture_output=True)
-    request = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
-               "spec": {"request": base64.b64encode((folder / "csr").read_bytes()).decode(), "signerName": "beta.eks.amazonaws.com/app-serving",
-                        "usages": ["digital signature", "key encipherment", "server auth"]}}
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            folder / "k",
+            "-out",
+            folder / "csr",
+            "-subj",
+            "/O=system:nodes/CN=system:node:k8s.gpu",
+            "-addext",
+            "subjectAltName=IP:10.1.2.3,DNS:k8s.gpu",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    request = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": name},
+        "spec": {
+            "request": base64.b64encode((folder / "csr").read_bytes()).decode(),
+            "signerName": "beta.eks.amazonaws.com/app-serving",
+            "usages": ["digital signature", "key encipherment", "server auth"],
+        },
+    }
     bed.local.api().call("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", request)
 
     def status():
@@ -207,7 +240,9 @@ def test_signer_answers_approved_requests_as_told(bed, mode):
         bed.kubectl("certificate", "approve", name)
         if mode == "issue":
             until(lambda: status().get("certificate"))
-            shown = subprocess.run(["openssl", "x509", "-noout", "-text"], input=base64.b64decode(status()["certificate"]), capture_output=True, check=True).stdout.decode()
+            shown = subprocess.run(
+                ["openssl", "x509", "-noout", "-text"], input=base64.b64decode(status()["certificate"]), capture_output=True, check=True
+            ).stdout.decode()
             assert "DNS:k8s.gpu" in shown and "IP Address:10.1.2.3" in shown and "TLS Web Server Authentication" in shown
             assert "system:node:k8s.gpu" in shown
         elif mode == "refuse":
@@ -223,7 +258,13 @@ def test_local_control_plane_runs_without_root_or_namespaces(name):
     tool = [str(TOOL)]
     subprocess.run([*tool, "up", "--no-netns", "--name", name], env=environment, check=True)
     try:
-        exports = subprocess.run(f'eval "$({TOOL} env --name {name})" && kubectl get namespace default -o name', shell=True, env=environment, capture_output=True, text=True)
+        exports = subprocess.run(
+            f'eval "$({TOOL} env --name {name})" && kubectl get namespace default -o name',
+            shell=True,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
         assert exports.stdout == "namespace/default\n", exports.stderr
     finally:
         subprocess.run([*tool, "down", "--name", name], env=environment, check=True)
@@ -231,7 +272,11 @@ def test_local_control_plane_runs_without_root_or_namespaces(name):
 
 
 def test_wrong_arguments_say_what_to_write_instead():
-    for arguments, advice in ((["up", "--minor", "1.2"], "1.36"), (["up", "--name", "Bad_Name"], "lower-case"), (["env", "--name", "nobody"], "up --name nobody"),
-                              (["up", "--no-netns", "--remote"], "--no-remote")):
+    for arguments, advice in (
+        (["up", "--minor", "1.2"], "1.36"),
+        (["up", "--name", "Bad_Name"], "lower-case"),
+        (["env", "--name", "nobody"], "up --name nobody"),
+        (["up", "--no-netns", "--remote"], "--no-remote"),
+    ):
         done = subprocess.run([TOOL, *arguments], capture_output=True, text=True)
         assert done.returncode == 1 and advice in done.stderr, done.stderr
