@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "common/log.h"
+#include "kube/object.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -18,10 +19,7 @@ using providers::Refused;
 constexpr Duration kBlockedRetry{5'000};
 
 bool owned_by_daemon_set(const Json& pod) {
-    for (const Json& owner : array_at(pod, {"metadata", "ownerReferences"})) {
-        if (string_at(owner, {"kind"}) == "DaemonSet") return true;
-    }
-    return false;
+    return kube::owner_kind(pod) == "DaemonSet";
 }
 
 bool is_mirror_pod(const Json& pod) {
@@ -37,11 +35,6 @@ std::uint64_t version_of(const Json& object) {
 }
 
 }  // namespace
-
-PodId pod_id_of(const Json& pod) {
-    return {string_at(pod, {"metadata", "namespace"}), string_at(pod, {"metadata", "name"}),
-            string_at(pod, {"metadata", "uid"})};
-}
 
 PodController::PodController(PodControllerOptions options, AdmissionCheck check)
     : options_(std::move(options)), check_(std::move(check)) {}
@@ -64,7 +57,7 @@ void PodController::on(const LocalListed& event, Times now, Intents& out) {
     local_synced_ = true;
     std::set<std::string> present;
     for (const auto& pod : event.pods) {
-        const PodId id = pod_id_of(*pod);
+        const PodId id = kube::pod_id(*pod);
         if (is_mirror_pod(*pod)) continue;
         present.insert(id.uid);
         take_local(record_of(id), pod, out);
@@ -79,13 +72,13 @@ void PodController::on(const LocalListed& event, Times now, Intents& out) {
 
 void PodController::on(const LocalApplied& event, Times now, Intents& out) {
     if (is_mirror_pod(*event.pod)) return;
-    const PodId id = pod_id_of(*event.pod);
+    const PodId id = kube::pod_id(*event.pod);
     take_local(record_of(id), event.pod, out);
     plan(id.uid, now, out);
 }
 
 void PodController::on(const LocalDeleted& event, Times now, Intents& out) {
-    const PodId id = pod_id_of(*event.pod);
+    const PodId id = kube::pod_id(*event.pod);
     const auto found = records_.find(id.uid);
     if (found == records_.end()) return;
     found->second.last_grace = grace_of(*event.pod);
@@ -115,10 +108,8 @@ void PodController::admit(PodRecord& record, Intents& out) {
         const std::string wanted = string_at(pod, {"spec", "runtimeClassName"});
         record.excluded = !(classes_ && classes_->contains(wanted));
         if (record.excluded && classes_) {
-            const bool told = std::any_of(array_at(pod, {"status", "conditions"}).begin(),
-                                          array_at(pod, {"status", "conditions"}).end(), [](const Json& c) {
-                                              return string_at(c, {"reason"}) == "DaemonSetNotForwarded";
-                                          });
+            const bool told = string_at(kube::find_condition(pod, kForwardedCondition), {"reason"}) ==
+                              "DaemonSetNotForwarded";
             record.verdict.forwarded = "False";
             record.verdict.forwarded_reason = "DaemonSetNotForwarded";
             record.verdict.forwarded_message =
@@ -214,7 +205,7 @@ void PodController::take_backend(PodRecord& record, const ObservedPod& pod, Inte
         return;
     }
     if (record.local == nullptr) return;
-    const bool deleting = at(*record.local, {"metadata", "deletionTimestamp"}).is_string();
+    const bool deleting = kube::is_deleting(*record.local);
     const bool ended = is_terminal_phase(string_at(pod.status, {"phase"})) ||
                        is_terminal_phase(string_at(*record.local, {"status", "phase"}));
     if (!deleting && !ended && (was_forwarded(*record.local) || record.accepted_at)) {
@@ -450,7 +441,7 @@ Json PodController::wanted_patch(const PodRecord& record, Times now) const {
     const Json& local = *record.local;
     PodVerdict verdict = record.verdict;
     std::optional<ObservedPod> observed = record.backend;
-    const bool deleting = at(local, {"metadata", "deletionTimestamp"}).is_string();
+    const bool deleting = kube::is_deleting(local);
     if (deleting && !observed && (record.known_absent || (backend_synced_ && !intent_recorded(local)))) {
         // Deleted before it ever ran: terminal at once, as the kubelet does for pods deleted while Pending.
         observed = ObservedPod{record.id, Json::object(), false, true, true, ""};

@@ -194,7 +194,4 @@ class PodController {
     std::set<std::pair<SteadyTime, std::string>> wakeups_;
 };
 
-// The identity of an API object.
-PodId pod_id_of(const Json& pod);
-
 }  // namespace k8sgpu::vnode

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "kube/object.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -151,7 +152,7 @@ void PodExecutor::on_applied(kube::ObjectPtr object) {
     dispatch(LocalApplied{std::move(object)});
 }
 void PodExecutor::on_deleted(kube::ObjectPtr object) {
-    gone_(pod_id_of(*object));
+    gone_(kube::pod_id(*object));
     dispatch(LocalDeleted{std::move(object)});
 }
 void PodExecutor::on_error(const Error& error) {
@@ -168,7 +169,7 @@ void PodExecutor::on_pod_changed(const providers::ObservedPod& pod) {
 void PodExecutor::on_pod_event(const PodId& pod, const std::string& type, const std::string& reason,
                                const std::string& message) {
     const auto local = find(pod.ns, pod.name);
-    if (local == nullptr || pod_id_of(*local) != pod) return;
+    if (local == nullptr || kube::pod_id(*local) != pod) return;
     events_(*local, type, reason, message);
 }
 

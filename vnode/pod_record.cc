@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/encoding.h"
+#include "kube/object.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -56,14 +57,15 @@ Work decide(const PodRecord& record, const DecideFacts& facts) {
     if (record.local == nullptr) return decide_gone(record, facts);
 
     const Json& local = *record.local;
-    const bool deleting = at(local, {"metadata", "deletionTimestamp"}).is_string();
+    const bool deleting = kube::is_deleting(local);
     const bool terminal = is_terminal_phase(string_at(local, {"status", "phase"}));
 
     if (deleting || terminal) {
         if (copy_over(record)) return {};
         if (terminal && !deleting && !(copy_exists(record) && record.backend->may_be_running)) return {};
         // Never forwarded, by us or by a life of ours before: there is nothing to ask the backend about.
-        if (!intent_recorded(local) && !record.backend && facts.backend_synced) return {};
+        // Before the first complete list of the backend that is not sure yet, and it waits.
+        if (!intent_recorded(local) && !record.backend) return {};
         return remove(record, grace_of(local), facts);
     }
     if (record.excluded || record.verdict.refused || record.verdict.lost) return {};
@@ -86,25 +88,18 @@ Work decide(const PodRecord& record, const DecideFacts& facts) {
 bool may_finish(const PodRecord& record) {
     if (record.local == nullptr || record.delete_done) return false;
     const Json& local = *record.local;
-    if (!at(local, {"metadata", "deletionTimestamp"}).is_string()) return false;
+    if (!kube::is_deleting(local)) return false;
     if (!is_terminal_phase(string_at(local, {"status", "phase"}))) return false;
     return copy_over(record) || (!record.backend && !intent_recorded(local));
 }
 
 bool intent_recorded(const Json& local) {
-    for (const Json& condition : array_at(local, {"status", "conditions"})) {
-        if (string_at(condition, {"type"}) == kForwardedCondition)
-            return string_at(condition, {"status"}) != "False";
-    }
-    return false;
+    const std::string status = string_at(kube::find_condition(local, kForwardedCondition), {"status"});
+    return status == "Unknown" || status == "True";
 }
 
 bool was_forwarded(const Json& local) {
-    for (const Json& condition : array_at(local, {"status", "conditions"})) {
-        if (string_at(condition, {"type"}) == kForwardedCondition)
-            return string_at(condition, {"status"}) == "True";
-    }
-    return false;
+    return kube::condition_is_true(local, kForwardedCondition);
 }
 
 std::chrono::seconds grace_of(const Json& local) {
