@@ -61,7 +61,7 @@ class Server {
            Authorizer& authorizer, const PodLookup& pods, MetricsRegistry& metrics, HealthCheck health);
     ~Server();
 
-    // Binds and starts to accept. Invalid (address), AlreadyExists (port in use), Forbidden (privileged
+    // Binds and starts to accept. Invalid (address), Unavailable (port in use), Forbidden (privileged
     // port). Needs no certificate yet: until the context has one, handshakes fail and the port is open.
     Result<void> start();
 
