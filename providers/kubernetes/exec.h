@@ -1,0 +1,33 @@
+// Commands in remote containers: an ExecIo joined with the remote API server's exec or attach session.
+//
+// Each call has a session of its own (with its threads) and up to four threads, rexec-in, -out, -err, -size,
+// all joined before it returns. The session is cancelled when the context's token asks.
+#pragma once
+
+#include <string>
+
+#include "kube/transport.h"
+#include "providers/kubernetes/locator.h"
+#include "providers/kubernetes/remote_session.h"
+#include "providers/port/exec.h"
+
+namespace k8sgpu::providers::kubernetes {
+
+// Path and query of the remote exec request, or of attach when there is no command. Pure.
+std::string command_path(const RemoteAddress& pod, const ExecRequest& request, const CommandStreams& streams);
+
+class RemoteExec final : public Executor, public Attacher {
+  public:
+    RemoteExec(kube::Transport& remote, Locator& locator) : remote_(remote), locator_(locator) {}
+
+    Result<ExitStatus> exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
+    Result<void> attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
+
+  private:
+    Result<ExitStatus> run(const ExecRequest& request, ExecIo& io, const CallContext& ctx);
+
+    kube::Transport& remote_;
+    Locator& locator_;
+};
+
+}  // namespace k8sgpu::providers::kubernetes
