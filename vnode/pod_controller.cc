@@ -442,7 +442,9 @@ Json PodController::wanted_patch(const PodRecord& record, Times now) const {
     PodVerdict verdict = record.verdict;
     std::optional<ObservedPod> observed = record.backend;
     const bool deleting = kube::is_deleting(local);
-    if (deleting && !observed && (record.known_absent || (backend_synced_ && !intent_recorded(local)))) {
+    const bool never_forwarded = !observed && !intent_recorded(local);
+    if (deleting && never_forwarded && !backend_synced_) return {};
+    if (deleting && (never_forwarded || (!observed && record.known_absent))) {
         // Deleted before it ever ran: terminal at once, as the kubelet does for pods deleted while Pending.
         observed = ObservedPod{record.id, Json::object(), false, true, true, ""};
         verdict.forwarded = "False";
