@@ -6,6 +6,10 @@
 #   list_packages GROUP… the Debian packages of these groups (tools/dependencies.txt)
 #   missing_packages …   those of the named packages that are not installed
 #   need_packages GROUP… installs what is missing of these groups, or says how to
+#   run_logged WHAT LOG COMMAND…  runs a long command with its output in a file and tells how far it is
+#   run_job COMMAND…     runs another script so that it can be interrupted
+#   stop_job             ends what the two run; for traps
+#   show_help            prints the comment at the head of the script
 #   find_go              prints a folder with a Go toolchain that is new enough, fetching one into the cache if need be
 
 k8sgpu_started=${k8sgpu_started:-$SECONDS}
@@ -91,3 +95,59 @@ find_go() {
   ln -sfn "$root/bin" "$into/bin"
   printf '%s\n' "$into/bin"
 }
+
+# Runs a long command with its output in a file, and says every 15 seconds how far it is (the last line of the file). Gives back the
+# command's exit status. The command has a process group of its own, which an interrupted script ends first (stop_job).
+#   run_logged WHAT LOGFILE COMMAND…
+k8sgpu_job=
+run_logged() {
+  local what=$1 log=$2 told=$SECONDS status=0 never
+  shift 2
+  mkdir -p "$(dirname "$log")"
+  say "$what (all of it: ${log#"$PWD/"})"
+  set -m # a process group per job, in which SIGINT is not ignored
+  "$@" >"$log" 2>&1 </dev/null &
+  k8sgpu_job=$!
+  set +m
+  exec {never}<> <(:)
+  while kill -0 "$k8sgpu_job" 2>/dev/null; do
+    read -r -t 0.2 -u "$never" || true # a pause without a child process
+    if [ $((SECONDS - told)) -ge 15 ]; then
+      told=$SECONDS
+      say "  … $(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c 1-140)"
+    fi
+  done
+  exec {never}>&-
+  wait "$k8sgpu_job" || status=$?
+  k8sgpu_job=
+  return $status
+}
+
+# Runs another script of this folder so that this one can be interrupted meanwhile.
+run_job() {
+  local status=0
+  set -m
+  "$@" </dev/null &
+  k8sgpu_job=$!
+  set +m
+  wait "$k8sgpu_job" || status=$?
+  k8sgpu_job=
+  return $status
+}
+
+# Ends what run_logged or run_job runs: politely, so that it can tidy up, and after two minutes for good.
+stop_job() {
+  [ -n "$k8sgpu_job" ] || return 0
+  local waited=0
+  kill -INT -- "-$k8sgpu_job" 2>/dev/null || true
+  while kill -0 "$k8sgpu_job" 2>/dev/null && [ $waited -lt 120 ]; do
+    sleep 1
+    waited=$((waited + 1))
+    [ $waited -ne 20 ] || kill -TERM -- "-$k8sgpu_job" 2>/dev/null || true
+  done
+  kill -KILL -- "-$k8sgpu_job" 2>/dev/null || true
+  k8sgpu_job=
+}
+
+# The comment at the head of the calling script is its help text.
+show_help() { sed -n '2,/^[^#]/{/^#/s/^# \{0,1\}//p}' "$0"; }
