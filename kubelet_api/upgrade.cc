@@ -7,12 +7,14 @@
 #include "kubelet_api/connection.h"
 #include "net/spdy/session.h"
 #include "net/ws/handshake.h"
+#include "net/ws/message_stream.h"
 
 namespace k8sgpu::kubelet_api {
 
 namespace {
 
 constexpr std::string_view kVersionHeader = "x-stream-protocol-version";
+constexpr std::string_view kTunnelPrefix = "SPDY/3.1+";
 
 std::string session_name(const Exchange& exchange) {
     return fmt::format("api-{}", exchange.connection_number % 100'000);
@@ -27,6 +29,21 @@ std::optional<RawConnection> switch_protocols(Exchange& exchange, const std::str
     RawConnection raw = exchange.take_connection(101);
     if (!raw.stream->write(head, exchange.ctx)) return std::nullopt;
     return raw;
+}
+
+bool valid_websocket(Exchange& exchange) {
+    auto valid = net::ws::check_upgrade_request(exchange.head);
+    if (!valid)
+        refuse(exchange, valid.error().http_status.value_or(400),
+               "unable to upgrade: " + valid.error().message);
+    return valid.has_value();
+}
+
+net::spdy::SpdyOptions spdy_options(const Exchange& exchange, const ApiContext& api) {
+    net::spdy::SpdyOptions options;
+    options.name = session_name(exchange);
+    options.idle_timeout = api.options.limits.stream_idle;
+    return options;
 }
 
 }  // namespace
@@ -89,15 +106,9 @@ std::optional<StreamSession> accept_spdy(Exchange& exchange, ApiContext& api,
 }
 
 std::optional<StreamSession> accept_channels(Exchange& exchange, ApiContext& api,
-                                             std::vector<net::ws::Channel> channels) {
-    static const std::vector<std::string> supported = {"v5.channel.k8s.io", "v4.channel.k8s.io",
-                                                       "v4.base64.channel.k8s.io", "channel.k8s.io",
-                                                       "base64.channel.k8s.io"};
-    if (auto valid = net::ws::check_upgrade_request(exchange.head); !valid) {
-        refuse(exchange, valid.error().http_status.value_or(400),
-               "unable to upgrade: " + valid.error().message);
-        return std::nullopt;
-    }
+                                             const std::vector<std::string>& supported,
+                                             std::vector<net::ws::Channel> channels, bool greet) {
+    if (!valid_websocket(exchange)) return std::nullopt;
     std::string chosen;  // a client that offers nothing speaks the oldest protocol
     const auto offered = offered_subprotocols(exchange.head);
     if (!offered.empty()) {
@@ -119,10 +130,43 @@ std::optional<StreamSession> accept_channels(Exchange& exchange, ApiContext& api
     options.protocol = *protocol;
     options.name = session_name(exchange);
     options.idle_timeout = api.options.limits.stream_idle;
+    options.greet = greet;
     return StreamSession{
         std::make_unique<net::ws::ChannelSession>(std::move(raw->stream), std::move(raw->early), api.clock,
                                                   std::move(channels), options),
         std::move(chosen), "websocket"};
+}
+
+bool offers_tunnel(const net::HttpRequestHead& head) {
+    const auto offered = offered_subprotocols(head);
+    return std::any_of(offered.begin(), offered.end(),
+                       [](const std::string& name) { return name.starts_with(kTunnelPrefix); });
+}
+
+std::optional<StreamSession> accept_tunnel(Exchange& exchange, ApiContext& api,
+                                           const std::vector<std::string>& supported) {
+    if (!valid_websocket(exchange)) return std::nullopt;
+    std::vector<std::string> offered;
+    for (const std::string& name : offered_subprotocols(exchange.head)) {
+        if (name.starts_with(kTunnelPrefix)) offered.push_back(name.substr(kTunnelPrefix.size()));
+    }
+    if (offered.empty()) {
+        refuse(exchange, 400, "unable to upgrade: no tunneling spdy protocols provided");
+        return std::nullopt;
+    }
+    auto chosen = negotiate(offered, supported);
+    if (!chosen) {
+        refuse(exchange, 403, chosen.error().message);
+        return std::nullopt;
+    }
+    const std::string answer = std::string(kTunnelPrefix) + *chosen;
+    auto raw = switch_protocols(exchange, net::ws::write_upgrade_response(exchange.head, answer));
+    if (!raw) return std::nullopt;
+    auto tunnel = std::make_unique<net::ws::MessageStream>(std::move(raw->stream), std::move(raw->early),
+                                                           net::MuxRole::Server);
+    return StreamSession{std::make_unique<net::spdy::SpdySession>(std::move(tunnel), "", api.clock,
+                                                                  spdy_options(exchange, api)),
+                         std::move(*chosen), "websocket-tunnel"};
 }
 
 }  // namespace k8sgpu::kubelet_api

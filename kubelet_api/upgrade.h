@@ -31,8 +31,16 @@ struct StreamSession {
 // Nothing when the request was answered with an error.
 std::optional<StreamSession> accept_spdy(Exchange& exchange, ApiContext& api,
                                          const std::vector<std::string>& supported);
-// For channel protocols; `channels` are the streams that the client asked for in the query.
+// For channel protocols; `channels` are the streams that the client asked for in the query. `greet`: see
+// net::ws::ChannelOptions.
 std::optional<StreamSession> accept_channels(Exchange& exchange, ApiContext& api,
-                                             std::vector<net::ws::Channel> channels);
+                                             const std::vector<std::string>& supported,
+                                             std::vector<net::ws::Channel> channels, bool greet);
+// SPDY inside WebSocket messages (KEP-4006): the client offers the names of `supported` with the prefix
+// "SPDY/3.1+".
+std::optional<StreamSession> accept_tunnel(Exchange& exchange, ApiContext& api,
+                                           const std::vector<std::string>& supported);
+// Whether a WebSocket request offers a tunnel.
+bool offers_tunnel(const net::HttpRequestHead& head);
 
 }  // namespace k8sgpu::kubelet_api

@@ -19,6 +19,13 @@ const std::vector<std::string>& spdy_protocols() {
     return all;
 }
 
+const std::vector<std::string>& channel_protocols() {
+    static const std::vector<std::string> all = {"v5.channel.k8s.io", "v4.channel.k8s.io",
+                                                 "v4.base64.channel.k8s.io", "channel.k8s.io",
+                                                 "base64.channel.k8s.io"};
+    return all;
+}
+
 // Runs the command with the request that the path and query describe.
 using Run = std::function<Result<providers::ExitStatus>(const PodView&, const providers::ExecRequest&,
                                                         providers::ExecIo&, const CallContext&)>;
@@ -43,12 +50,14 @@ void serve(Exchange& exchange, ApiContext& api, const PodView& view, const Comma
             exchange.ctx);
         return;
     }
-    auto upgraded =
-        exchange.head.is_upgrade_to("websocket")
-            ? accept_channels(exchange, api,
-                              net::ws::remote_command_channels(
-                                  net::MuxRole::Server, {streams.in, streams.out, streams.err, streams.tty}))
-            : accept_spdy(exchange, api, spdy_protocols());
+    std::optional<StreamSession> upgraded;
+    if (exchange.head.is_upgrade_to("websocket")) {
+        auto channels = net::ws::remote_command_channels(net::MuxRole::Server,
+                                                         {streams.in, streams.out, streams.err, streams.tty});
+        upgraded = accept_channels(exchange, api, channel_protocols(), std::move(channels), /*greet=*/true);
+    } else {
+        upgraded = accept_spdy(exchange, api, spdy_protocols());
+    }
     if (!upgraded) return;
 
     prometheus::Gauge& open =
