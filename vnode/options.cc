@@ -282,6 +282,36 @@ Check check_together(const Options& options) {
     return {};
 }
 
+struct TakenOptions {
+    std::map<std::string, std::string> given;
+    std::vector<std::string> rest;  // what is no option of the table
+};
+
+// The options of the table, out of the arguments. CLI11 would take "--option=" for an option without a
+// value and "--switch=false" for true. The last one counts.
+Result<TakenOptions> take_options(const std::vector<std::string>& arguments) {
+    TakenOptions taken;
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+        const std::string& argument = arguments[i];
+        const std::size_t equals = argument.find('=');
+        const auto row = std::find_if(table().begin(), table().end(), [&](const Row& r) {
+            return argument.substr(0, equals) == std::string("--") + r.name;
+        });
+        if (row == table().end()) {
+            taken.rest.push_back(argument);
+        } else if (equals != std::string::npos) {
+            taken.given[row->name] = argument.substr(equals + 1);
+        } else if (row->shape == Shape::Switch) {
+            taken.given[row->name] = "true";
+        } else if (i + 1 < arguments.size() && !arguments[i + 1].starts_with("--")) {
+            taken.given[row->name] = arguments[++i];
+        } else {
+            return bad(fmt::format("{} has no value; write {}={}", argument, argument, row->value));
+        }
+    }
+    return taken;
+}
+
 std::string nearest_option(const std::string& unknown) {
     std::string best;
     std::size_t best_distance = 4;
@@ -332,25 +362,18 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments, co
         "\"option: value\" in the --config file. POD_IP and POD_NAMESPACE of the downward API are read as "
         "well.\n"
         "\nTry it without a GPU and without a cluster: tools/demo");
-    std::map<std::string, std::string> given;
     std::string config_file;
     app.add_option("--config", config_file, "YAML file with options")->option_text("FILE");
+    // For --help only: take_options() has read them before CLI11 sees the rest.
+    std::string unused;
     for (const Row& row : table()) {
         const std::string flag = std::string("--") + row.name;
-        const std::string key = row.name;
         const std::string fallback = row.fallback;
         const std::string help = fallback.empty() ? row.help : fmt::format("{} [{}]", row.help, fallback);
-        CLI::Option* option = nullptr;
-        if (row.shape == Shape::Switch) {
-            option = app.add_flag_function(
-                flag + "{true}", [&given, key](std::int64_t) { given[key] = "true"; }, help);
-            option->each([&given, key](const std::string& value) { given[key] = value; });
-        } else {
-            option = app.add_option_function<std::string>(
-                flag, [&given, key](const std::string& value) { given[key] = value; }, help);
-            option->option_text(row.value);
-        }
-        option->group(row.group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+        CLI::Option* option =
+            row.shape == Shape::Switch ? app.add_flag(flag, help) : app.add_option(flag, unused, help);
+        if (row.shape == Shape::Value) option->option_text(row.value);
+        option->group(row.group);
     }
     auto* version_command = app.add_subcommand("version", "print the version");
     app.add_subcommand("process-shim", "")->group("")->prefix_command();
@@ -358,8 +381,11 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments, co
 
     if (!arguments.empty() && arguments.front() == "process-shim")
         return Command{Command::Kind::ProcessShim, {}, ""};
+    auto taken = take_options(arguments);
+    if (!taken) return fail(taken.error());
+    const std::map<std::string, std::string>& given = taken->given;
     try {
-        std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+        std::vector<std::string> reversed(taken->rest.rbegin(), taken->rest.rend());
         app.parse(reversed);
     } catch (const CLI::CallForHelp&) {
         return Command{Command::Kind::ShowText, {}, app.help()};
@@ -413,7 +439,23 @@ Result<Command> parse_command_line(const std::vector<std::string>& arguments, co
 }
 
 std::string options_page() {
-    std::string page = "# Options\n\nPrecedence: flag, environment variable, `--config` file, default.\n";
+    std::string page =
+        "# Options\n\n"
+        "Precedence: flag, environment variable, `--config` file, default. A flag may be written "
+        "`--flag=value` or "
+        "`--flag value`;\n"
+        "one without a value in the table is a switch: `--flag` or `--flag=false`. The file is YAML with the "
+        "same "
+        "names:\n\n"
+        "```yaml\nnode-name: k8s.gpu\ncapacity: cpu=64,memory=512Gi,nvidia.com/gpu=8\ncsr-approve: "
+        "false\n```\n\n"
+        "`POD_IP` and `POD_NAMESPACE` of the downward API are read as well. `k8sgpu --help` prints the same "
+        "table.\n";
+    const auto escaped = [](std::string text) {
+        for (std::size_t i = 0; (i = text.find_first_of("|<", i)) != std::string::npos; i += 2)
+            text.insert(i, "\\");
+        return text;
+    };
     std::string group;
     for (const Row& row : table()) {
         if (group != row.group) {
@@ -421,12 +463,11 @@ std::string options_page() {
             page += fmt::format(
                 "\n## {}\n\n| flag | environment | default | meaning |\n| --- | --- | --- | --- |\n", group);
         }
-        std::string help = row.help;
-        std::string value = row.value;
-        for (std::size_t i = 0; (i = value.find('|', i)) != std::string::npos; i += 2) value.insert(i, "\\");
-        page += fmt::format("| `--{}{}` | `{}` | {} | {} |\n", row.name, value.empty() ? "" : "=" + value,
-                            environment_name(row.name),
-                            *row.fallback == '\0' ? "" : fmt::format("`{}`", row.fallback), help);
+        const std::string value = escaped(row.value);
+        page +=
+            fmt::format("| `--{}{}` | `{}` | {} | {} |\n", row.name, value.empty() ? "" : "=" + value,
+                        environment_name(row.name),
+                        *row.fallback == '\0' ? "" : fmt::format("`{}`", row.fallback), escaped(row.help));
     }
     return page;
 }
