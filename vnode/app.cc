@@ -1,0 +1,136 @@
+#include "vnode/app.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+
+#include "common/log.h"
+#include "kube/curl_transport.h"
+#include "kube/kubeconfig.h"
+
+namespace k8sgpu::vnode {
+
+App::App(Options options, std::string version) : options_(std::move(options)), version_(std::move(version)) {}
+
+App::~App() = default;
+
+int App::run() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+    const net::Fd signal_event(::signalfd(-1, &signals, SFD_CLOEXEC));
+    fatal_event_ = net::Fd(::eventfd(0, EFD_CLOEXEC));
+
+    if (auto prepared = prepare(); !prepared) {
+        log().error("{}", prepared.error().message);
+        return 1;
+    }
+    startup_ = Thread("startup", [this](std::stop_token stop) { start_node(std::move(stop)); });
+
+    std::array<pollfd, 2> events = {pollfd{signal_event.get(), POLLIN, 0},
+                                    pollfd{fatal_event_.get(), POLLIN, 0}};
+    while (::poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
+    }
+    const std::optional<Error> fatal = *fatal_.lock();
+    if (fatal) {
+        log().error("{}", fatal->message);
+    } else {
+        log().info("stopping; pods keep running at the provider");
+    }
+    startup_.stop();
+    health_.reset();
+    started_node_ = nullptr;
+    node_.reset();
+    transport_.reset();
+    return fatal ? 1 : 0;
+}
+
+Result<void> App::prepare() {
+    if (options_.leader_elect) {
+        log().warn(
+            "--leader-elect is accepted but has no effect yet: run one replica with strategy Recreate");
+    }
+    auto remote = load_remote_config(options_);
+    if (!remote) return fail(remote.error());
+    remote_config_ = std::move(*remote);
+    auto local = kube::find_client_config(options_.kubeconfig, {}, kube::process_environment());
+    if (!local) return fail(local.error().with_context("local cluster"));
+    local_config_ = std::move(*local);
+    auto transport = kube::CurlTransport::create(local_config_, clock_, {.user_agent = "k8sgpu/" + version_});
+    if (!transport) return fail(transport.error().with_context("local cluster"));
+    transport_ = std::move(*transport);
+    client_ = std::make_unique<kube::ApiClient>(*transport_);
+
+    health_ = std::make_unique<HealthServer>(live_checks(), ready_checks());
+    if (options_.health_bind_address != "0") {
+        const auto address = parse_bind_address(options_.health_bind_address);
+        if (!address) return fail(address.error());
+        return health_->start(address->first, address->second);
+    }
+    return {};
+}
+
+void App::start_node(std::stop_token stop) {
+    const auto give_up = [this](const Error& error) {
+        if (error.kind == ErrorKind::Cancelled) return;
+        *fatal_.lock() = error;
+        const std::uint64_t one = 1;
+        (void)!::write(fatal_event_.get(), &one, sizeof one);
+    };
+    *waiting_for_.lock() = "the API server " + local_config_.server;
+    const auto cluster = wait_for_cluster(*client_, clock_, stop, [this](const std::string& why) {
+        auto shown = waiting_for_.lock();
+        std::string text = fmt::format("the API server {}: {}", local_config_.server, why);
+        if (text != *shown) log().warn("waiting for {}", text);
+        *shown = std::move(text);
+    });
+    if (!cluster) return give_up(cluster.error());
+    *waiting_for_.lock() = "the node to start";
+    log().info("local cluster {} {} as {}", local_config_.server, cluster->server_version, cluster->username);
+
+    std::string node_ip = options_.node_ip;
+    if (node_ip.empty()) {
+        const auto server = kube::parse_server_url(local_config_.server);
+        if (!server) return give_up(server.error());
+        const auto address = address_facing(server->host, server->port);
+        if (!address) return give_up(address.error());
+        node_ip = *address;
+    }
+    node_ = std::make_unique<VirtualNode>(
+        VirtualNodeInputs{options_, version_, *cluster, node_ip, remote_config_}, clock_, metrics_, *client_);
+    if (auto started = node_->start(stop); !started) return give_up(started.error());
+    started_node_ = node_.get();
+    log().info("node {} at {}:{} forwards pods to provider {}", options_.node_name, node_ip, options_.port,
+               options_.provider == ProviderKind::Kubernetes ? "kubernetes" : "process");
+}
+
+Result<void> App::ask_node(Result<void> (VirtualNode::*question)() const) const {
+    const VirtualNode* node = started_node_;
+    if (node == nullptr) return fail(ErrorKind::Unavailable, "waiting for " + *waiting_for_.lock());
+    return (node->*question)();
+}
+
+std::vector<HealthCheck> App::live_checks() {
+    return {{"threads", [this]() -> Result<void> {
+                 // Waiting for an API server is no reason to be restarted.
+                 if (started_node_ == nullptr) return {};
+                 return ask_node(&VirtualNode::alive);
+             }}};
+}
+
+std::vector<HealthCheck> App::ready_checks() {
+    return {{"node", [this] { return ask_node(&VirtualNode::node_registered); }},
+            {"lease", [this] { return ask_node(&VirtualNode::lease_fresh); }},
+            {"pods", [this] { return ask_node(&VirtualNode::pods_synced); }},
+            {"certificate", [this] { return ask_node(&VirtualNode::certificate_present); }}};
+}
+
+}  // namespace k8sgpu::vnode

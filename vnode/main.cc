@@ -1,0 +1,39 @@
+// k8sgpu: parse, run, exit code. Everything else is in app.cc.
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "common/log.h"
+#include "providers/process/shim.h"
+#include "vnode/app.h"
+#include "vnode/options.h"
+
+int main(int argc, char** argv) try {
+    using namespace k8sgpu;
+    const std::vector<std::string> arguments(argv + 1, argv + argc);
+    const auto environment = [](const std::string& name) {
+        const char* value = std::getenv(name.c_str());
+        return std::string(value == nullptr ? "" : value);
+    };
+    auto command = vnode::parse_command_line(arguments, environment, K8SGPU_VERSION);
+    if (!command) {
+        std::fprintf(stderr, "k8sgpu: %s\n", command.error().message.c_str());
+        return 1;
+    }
+    switch (command->kind) {
+        case vnode::Command::Kind::ShowText:
+            std::fputs(command->text.c_str(), stdout);
+            return 0;
+        case vnode::Command::Kind::ProcessShim:
+            return providers::process::shim_main(argc - 1, argv + 1);
+        case vnode::Command::Kind::Run:
+            break;
+    }
+    configure_log(command->options.log_level);
+    return vnode::App(std::move(command->options), K8SGPU_VERSION).run();
+} catch (const std::exception& e) {
+    std::fprintf(stderr, "k8sgpu: %s\n", e.what());
+    return 1;
+}
