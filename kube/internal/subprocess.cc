@@ -16,31 +16,14 @@
 
 #include "common/file.h"
 #include "common/scope_exit.h"
+#include "net/fd.h"
 
 namespace k8sgpu::kube {
 namespace {
 
 constexpr std::size_t kMaxErrorText = 4096;
 
-class Fd {
-  public:
-    Fd() = default;
-    explicit Fd(int fd) : fd_(fd) {}
-    Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Fd& operator=(Fd&& other) noexcept {
-        reset();
-        fd_ = std::exchange(other.fd_, -1);
-        return *this;
-    }
-    ~Fd() { reset(); }
-    void reset() {
-        if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-    }
-    int get() const { return fd_; }
-
-  private:
-    int fd_ = -1;
-};
+using net::Fd;
 
 struct Pipe {
     Fd read, write;
