@@ -51,9 +51,12 @@ void HangupWatcher::run(std::stop_token stop) {
     while (!stop.stop_requested()) {
         polled.assign(1, pollfd{event_.get(), POLLIN, 0});
         ids.assign(1, 0);
-        for (const auto& [id, watched] : state_.lock()->watched) {
-            polled.push_back({watched.fd, POLLRDHUP, 0});
-            ids.push_back(id);
+        {
+            auto state = state_.lock();  // named: in a range-for it would be released before the first turn
+            for (const auto& [id, watched] : state->watched) {
+                polled.push_back({watched.fd, POLLRDHUP, 0});
+                ids.push_back(id);
+            }
         }
         if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
             log().error("api-watch: poll: {}", errno);
