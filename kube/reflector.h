@@ -47,6 +47,9 @@ struct ReflectorOptions {
     std::int64_t page_size = 500;
     std::chrono::seconds watch_timeout{300};  // asked of the server, drawn from [t, 2t)
     std::chrono::seconds stall_margin{30};    // a silent watch is cut this long after its server-side end
+    // API servers send a bookmark about once a minute. A watch that had one and then says nothing for this
+    // long is cut too: behind a load balancer a dead path still answers keep-alives.
+    std::chrono::seconds bookmark_silence{180};
     BackoffPolicy backoff{Duration(200), Duration(30'000), 2.0, 0.2};
 };
 

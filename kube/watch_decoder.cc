@@ -1,45 +1,50 @@
 #include "kube/watch_decoder.h"
 
-#include <algorithm>
-
-#include "common/log.h"
+#include <optional>
 
 namespace k8sgpu::kube {
 namespace {
 
-std::optional<WatchEventType> type_of(const std::string& word) {
-    if (word == "ADDED") return WatchEventType::Added;
-    if (word == "MODIFIED") return WatchEventType::Modified;
-    if (word == "DELETED") return WatchEventType::Deleted;
-    if (word == "BOOKMARK") return WatchEventType::Bookmark;
-    if (word == "ERROR") return WatchEventType::Error;
+std::optional<WatchEvent::Type> type_of(std::string_view text) {
+    if (text == "ADDED") return WatchEvent::Type::Added;
+    if (text == "MODIFIED") return WatchEvent::Type::Modified;
+    if (text == "DELETED") return WatchEvent::Type::Deleted;
+    if (text == "BOOKMARK") return WatchEvent::Type::Bookmark;
+    if (text == "ERROR") return WatchEvent::Type::Error;
     return std::nullopt;
+}
+
+Result<WatchEvent> decode(std::string_view line) {
+    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto type = type_of(string_at(json, {"type"}));
+    if (!type || !at(json, {"object"}).is_object())
+        return fail(ErrorKind::Protocol, "a line of the watch is not an event");
+    return WatchEvent{*type, std::move(json["object"])};
 }
 
 }  // namespace
 
-Result<std::optional<WatchEvent>> WatchDecoder::next() {
-    while (true) {
-        const std::size_t newline = buffer_.find('\n', std::max(start_, scanned_));
-        if (newline == std::string::npos) {
-            buffer_.erase(0, start_);
-            start_ = 0;
-            scanned_ = buffer_.size();
-            if (buffer_.size() > max_line_) {
-                return fail(ErrorKind::Protocol, fmt::format("watch event larger than {} bytes", max_line_));
-            }
-            return std::optional<WatchEvent>();
+Result<void> WatchDecoder::feed(std::string_view bytes, std::vector<WatchEvent>& events) {
+    while (!bytes.empty()) {
+        const std::size_t end = bytes.find('\n');
+        const std::string_view piece = bytes.substr(0, end);
+        if (partial_.size() + piece.size() > max_line_) {
+            return fail(ErrorKind::Protocol,
+                        "an event of the watch is larger than " + std::to_string(max_line_) + " bytes");
         }
-        const std::string_view line = std::string_view(buffer_).substr(start_, newline - start_);
-        start_ = newline + 1;
-        if (line.empty() || line == "\r") continue;
-        auto json = parse_json(line, "watch event");
-        if (!json) return fail(ErrorKind::Protocol, json.error().message);
-        const auto type = type_of(string_at(*json, {"type"}));
-        if (!type || !at(*json, {"object"}).is_object())
-            return fail(ErrorKind::Protocol, "watch event without type or object");
-        return std::optional(WatchEvent{*type, std::move((*json)["object"])});
+        if (end == std::string_view::npos) {
+            partial_ += piece;
+            return {};
+        }
+        bytes.remove_prefix(end + 1);
+        if (partial_.empty() && piece.empty()) continue;
+        // Most lines arrive whole; only the others are copied.
+        auto event = partial_.empty() ? decode(piece) : decode(partial_ += piece);
+        partial_.clear();
+        if (!event) return fail(event.error());
+        events.push_back(std::move(*event));
     }
+    return {};
 }
 
 }  // namespace k8sgpu::kube

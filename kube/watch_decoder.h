@@ -1,37 +1,33 @@
-// Cuts the body of a watch into events: one JSON object per line, in chunks of any size. Bounded: a line
-// beyond the cap is an error, never a growing buffer. Pure; belongs to one watch.
+// Cuts the body of a watch into events, however the bytes arrive: one JSON object a line. Bounded; a half
+// line at the end of the stream is simply never an event. One thread.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/json.h"
 
 namespace k8sgpu::kube {
 
-enum class WatchEventType { Added, Modified, Deleted, Bookmark, Error };
-
 struct WatchEvent {
-    WatchEventType type;
-    Json object;  // a Status for Error
+    enum class Type { Added, Modified, Deleted, Bookmark, Error };
+    Type type = Type::Added;
+    Json object;  // for Error a Status
 };
 
 class WatchDecoder {
   public:
-    // 8 MiB: etcd refuses objects beyond 1.5 MiB, JSON may be several times their stored form.
-    explicit WatchDecoder(std::size_t max_line = 8U << 20U) : max_line_(max_line) {}
+    // etcd's limit is 1.5 MiB an object; what the API server makes of it can be somewhat larger.
+    explicit WatchDecoder(std::size_t max_line = 16U << 20U) : max_line_(max_line) {}
 
-    void add(std::string_view chunk) { buffer_.append(chunk); }
-
-    // The next complete event; nullopt until more bytes come. Protocol for what is no watch event.
-    Result<std::optional<WatchEvent>> next();
+    // Appends the events that `bytes` complete. Protocol for a line that is too long or no event; the decoder
+    // is of no further use then.
+    Result<void> feed(std::string_view bytes, std::vector<WatchEvent>& events);
 
   private:
-    std::size_t max_line_;
-    std::string buffer_;
-    std::size_t start_ = 0;    // of the line being read
-    std::size_t scanned_ = 0;  // no newline before this
+    const std::size_t max_line_;
+    std::string partial_;
 };
 
 }  // namespace k8sgpu::kube

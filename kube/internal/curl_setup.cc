@@ -111,7 +111,8 @@ Result<Headers> request_headers(const Request& request, const Endpoint& endpoint
     };
     add_default("user-agent", options.user_agent);
     add_default("authorization", credential.authorization);
-    add_default("accept", "application/json");
+    // A kubelet behind the API server answers 406 to an exec that wants JSON back.
+    add_default("accept", headers.contains("upgrade") ? "*/*" : "application/json");
     if (!request.body.empty()) add_default("content-type", "application/json");
     for (const auto& [name, value] : headers) {
         if (name.empty() || !is_clean(name) || contains(name, ":") || contains(name, " ") || !is_clean(value))

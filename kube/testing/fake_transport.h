@@ -44,7 +44,8 @@ class ScriptedStream {
     Result<std::string> next(const CallContext& ctx) {
         auto state = state_.lock();
         const auto ready = [&] { return !state->chunks.empty() || state->ended || state->cancelled; };
-        if (!state.wait_until(ctx.clock(), changed_, ctx.deadline(), ctx.stop(), ready)) {
+        // What is there already must not show up as a sleeper of a FakeClock.
+        if (!ready() && !state.wait_until(ctx.clock(), changed_, ctx.deadline(), ctx.stop(), ready)) {
             if (ctx.stop().stop_requested()) return fail(ErrorKind::Cancelled, "stopped");
             return fail(ErrorKind::Timeout, "deadline passed");
         }
@@ -114,7 +115,8 @@ class FakeTransport final : public Transport {
     std::vector<Request> requests() const { return state_.lock()->requests; }
     std::vector<Request> requests(std::string_view method, std::string_view path) const {
         std::vector<Request> found;
-        for (const Request& request : state_.lock()->requests) {
+        auto state = state_.lock();
+        for (const Request& request : state->requests) {
             if (matches(method, path, request)) found.push_back(request);
         }
         return found;

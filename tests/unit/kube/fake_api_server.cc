@@ -44,7 +44,9 @@ ConnectionServer::ConnectionServer(Serve serve) : serve_(std::move(serve)) {
 void ConnectionServer::stop() {
     stop_.request_stop();
     acceptor_.stop();
-    for (Thread& thread : *threads_.lock()) thread.join();
+    std::list<Thread> threads;
+    std::swap(threads, *threads_.lock());
+    for (Thread& thread : threads) thread.join();
 }
 
 void FakeApiServer::Call::reply(int status, const std::string& text, const net::HeaderLines& more) {
