@@ -7,10 +7,9 @@
 // for at most `flush` and joins.
 #pragma once
 
-#include <chrono>
+#include <condition_variable>
 #include <deque>
-#include <map>
-#include <set>
+#include <memory>
 #include <string>
 
 #include "common/guarded.h"
@@ -25,6 +24,12 @@ struct EventRecorderOptions {
     std::string host;  // node name
     std::size_t queue_limit = 1000;
     Duration flush{2'000};
+    double writes_per_second = 50;  // the kubelet's eventRecordQPS
+    double write_burst = 100;
+    // While the API server cannot be reached an Event is tried again; then it is dropped (client-go: 12
+    // times).
+    int attempts = 12;
+    Duration retry_pause{10'000};
 };
 
 // What an Event is about.
@@ -38,10 +43,19 @@ struct EventObject {
     std::string field_path;  // "spec.containers{main}"
 };
 
+// One call of record().
+struct EventNote {
+    EventObject about;
+    std::string type, reason, message;
+    WallTime at;
+};
+
+struct EventPlan;
+
 class EventRecorder {
   public:
     EventRecorder(ApiClient& client, Clock& clock, EventRecorderOptions options);
-    ~EventRecorder() { stop(); }
+    ~EventRecorder();
 
     void start();
     void stop();
@@ -49,48 +63,28 @@ class EventRecorder {
     // `type` is "Normal" or "Warning".
     void record(const EventObject& about, const std::string& type, const std::string& reason,
                 const std::string& message);
+
+    // Lost since the start: no room in the queue, or not accepted by the API server.
     std::size_t dropped() const { return state_.lock()->dropped; }
+    // Held back by the limit per object.
+    std::size_t muted() const { return state_.lock()->muted; }
 
   private:
-    struct Item {
-        EventObject about;
-        std::string type, reason, message;
-        WallTime at;
-    };
     struct State {
-        std::deque<Item> queue;
+        std::deque<EventNote> queue;
         std::size_t dropped = 0;
+        std::size_t muted = 0;
     };
-    // One written Event that repeats may be counted into.
-    struct Written {
-        std::string ns, name;
-        std::int64_t count = 0;
-        SteadyTime at;
-    };
-    // Similar events (all but the message) within the last ten minutes.
-    struct Similar {
-        std::set<std::string> messages;
-        SteadyTime since;
-    };
-    struct Bucket {
-        double tokens = 0;
-        SteadyTime at;
-    };
-
     void run(std::stop_token stop);
-    void write(Item item, const CallContext& ctx);
-    bool may_talk(const Item& item);
-    void forget_old();
+    void write(const EventNote& note, const EventPlan& plan, const CallContext& ctx);
+    Result<void> write_once(const EventNote& note, const EventPlan& plan, const CallContext& ctx);
+    Json to_json(const EventNote& note, const EventPlan& plan) const;
 
     ApiClient& client_;
     Clock& clock_;
-    EventRecorderOptions options_;
+    const EventRecorderOptions options_;
     Guarded<State> state_;
     std::condition_variable_any changed_;
-    // Of the thread.
-    std::map<std::string, Written> written_;
-    std::map<std::string, Similar> similar_;
-    std::map<std::string, Bucket> buckets_;
     Thread thread_;
 };
 
