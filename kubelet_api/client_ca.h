@@ -21,7 +21,7 @@
 namespace k8sgpu::kubelet_api {
 
 struct ClientCaOptions {
-    std::string file;  // "" = none
+    std::string file = {};  // "" = none
     bool from_config_map =
         true;  // needs RoleBinding to kube-system/extension-apiserver-authentication-reader
     Duration file_check{10'000};
