@@ -132,13 +132,9 @@ Result<void> CurlConnection::shut_write() {
     const std::lock_guard lock(mutex_);
     if (failed_) return {};
     failed_ = true;  // for writers only
-    curl_tlssessioninfo* tls = nullptr;
-    curl_easy_getinfo(easy_.get(), CURLINFO_TLS_SSL_PTR, &tls);
-    if (tls != nullptr && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != nullptr) {
-        SSL_shutdown(static_cast<SSL*>(tls->internals));  // sends close_notify; reading goes on
-    } else {
-        ::shutdown(socket_, SHUT_WR);
-    }
+    // No close_notify: libcurl's BIO works only inside a call of libcurl's own, SSL_shutdown() from here
+    // crashes. The protocols above say goodbye in their own frames first, so nothing is lost by a bare FIN.
+    ::shutdown(socket_, SHUT_WR);
     return {};
 }
 
