@@ -1,6 +1,5 @@
 #include "kube/internal/curl_connection.h"
 
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 

@@ -86,9 +86,11 @@ TEST_F(UpgradeTest, Bytes_behind_the_head_are_not_lost_over_tcp_and_tls) {
         ASSERT_TRUE(upgraded->stream->shut_write());
         ASSERT_TRUE(upgraded->stream->shut_write());
         char byte = 0;
+        // Over TLS our end is a bare FIN, which the server may call a broken connection.
         const auto end = upgraded->stream->read(std::span(&byte, 1), ctx());
-        ASSERT_TRUE(end) << end.error().message;
-        EXPECT_EQ(*end, 0U);
+        EXPECT_TRUE(end.has_value() || with_tls);
+        EXPECT_EQ(end.value_or(0), 0U);
+        EXPECT_FALSE(upgraded->stream->write("late", ctx()));
     }
 }
 
