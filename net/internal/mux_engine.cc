@@ -42,7 +42,10 @@ void MuxEngine::end(Error why) {
     }
     protocol_.session_ended(why);
     outbox_->close(why);
-    connection_->cancel();
+    {
+        const std::lock_guard lock(connection_mutex_);
+        if (connection_) connection_->cancel();
+    }
     ended_.request_stop();
 }
 
@@ -66,6 +69,8 @@ void MuxEngine::shut_down(Duration linger, const std::function<void()>& goodbye)
     end({ErrorKind::Unavailable, "session closed", {}, {}});
     reader_.stop();
     writer_.stop();
+    const std::lock_guard lock(connection_mutex_);
+    connection_.reset();  // the peer sees the end now, not when the session object goes
 }
 
 Result<void> MuxEngine::deliver(BytePipe& pipe, std::string_view bytes, const CallContext& ctx) {

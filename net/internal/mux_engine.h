@@ -74,7 +74,8 @@ class MuxEngine {
     const MuxEngineOptions options_;
     MuxProtocol& protocol_;
     const std::shared_ptr<Outbox> outbox_;
-    const std::unique_ptr<ByteStream> connection_;
+    std::mutex connection_mutex_;  // keeps cancel() and the release apart; the threads use it freely
+    std::unique_ptr<ByteStream> connection_;
 
     Guarded<std::optional<Error>> reason_;
     std::stop_source ended_;

@@ -22,14 +22,14 @@ Result<void> Outbox::push_data(const LanePtr& lane, std::string frame, const Cal
 }
 
 Result<void> Outbox::push(std::string frame) {
-    return push_control(std::move(frame), false);
+    return push_control(std::move(frame), queue_);
 }
 
 Result<void> Outbox::push_first(std::string frame) {
-    return push_control(std::move(frame), true);
+    return push_control(std::move(frame), first_);
 }
 
-Result<void> Outbox::push_control(std::string frame, bool first) {
+Result<void> Outbox::push_control(std::string frame, std::deque<Frame>& queue) {
     const std::lock_guard lock(mutex_);
     if (closed_) return fail(*closed_);
     if (sealed_) return fail(ErrorKind::Unavailable, "the session is closing");
@@ -37,11 +37,7 @@ Result<void> Outbox::push_control(std::string frame, bool first) {
         return fail(ErrorKind::Protocol, "peer does not read the answers it asks for");
     }
     control_waiting_ += frame.size();
-    if (first) {
-        queue_.push_front({nullptr, std::move(frame)});
-    } else {
-        queue_.push_back({nullptr, std::move(frame)});
-    }
+    queue.push_back({nullptr, std::move(frame)});
     changed_.notify_all();
     return {};
 }
@@ -69,6 +65,7 @@ void Outbox::seal() {
 void Outbox::close(Error why) {
     const std::lock_guard lock(mutex_);
     if (!closed_) closed_ = std::move(why);
+    first_.clear();
     queue_.clear();
     for (Lane* lane : blocked_) lane->room.notify_all();
     changed_.notify_all();
@@ -76,19 +73,20 @@ void Outbox::close(Error why) {
 
 std::optional<std::string> Outbox::take(Clock& clock, SteadyTime until, std::stop_token stop) {
     std::unique_lock lock(mutex_);
-    clock.wait_until(changed_, lock, until, std::move(stop), [&] { return closed_ || !queue_.empty(); });
-    if (closed_ || queue_.empty()) return std::nullopt;
+    clock.wait_until(changed_, lock, until, std::move(stop), [&] { return closed_ || has_frames(); });
+    if (closed_ || !has_frames()) return std::nullopt;
     std::string batch;
     do {
-        Frame& frame = queue_.front();
+        auto& from = first_.empty() ? queue_ : first_;
+        Frame& frame = from.front();
         in_flight_.push_back({frame.lane, frame.bytes.size()});
         if (batch.empty()) {
             batch = std::move(frame.bytes);
         } else {
             batch += frame.bytes;
         }
-        queue_.pop_front();
-    } while (!queue_.empty() && batch.size() + queue_.front().bytes.size() <= kBatch);
+        from.pop_front();
+    } while (has_frames() && batch.size() + front().bytes.size() <= kBatch);
     return batch;
 }
 
@@ -111,7 +109,7 @@ void Outbox::release(const LanePtr& lane, std::size_t size) {
 Result<void> Outbox::wait_drained(const CallContext& ctx) {
     std::unique_lock lock(mutex_);
     const bool drained = ctx.clock().wait_until(changed_, lock, ctx.deadline(), ctx.stop(), [&] {
-        return closed_ || (queue_.empty() && in_flight_.empty());
+        return closed_ || (!has_frames() && in_flight_.empty());
     });
     if (closed_) return fail(*closed_);
     if (drained) return {};

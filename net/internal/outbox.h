@@ -68,11 +68,14 @@ class Outbox {
         LanePtr lane;
         std::size_t size;
     };
-    Result<void> push_control(std::string frame, bool first);
+    Result<void> push_control(std::string frame, std::deque<Frame>& queue);
+    bool has_frames() const { return !first_.empty() || !queue_.empty(); }
+    const Frame& front() const { return first_.empty() ? queue_.front() : first_.front(); }
     void release(const LanePtr& lane, std::size_t size);
 
     std::mutex mutex_;
     std::condition_variable_any changed_;  // something to take, drained, or closed
+    std::deque<Frame> first_;              // what jumps the queue, in its own order
     std::deque<Frame> queue_;
     std::vector<Taken> in_flight_;  // taken, not yet written
     std::set<Lane*> blocked_;       // lanes somebody waits for

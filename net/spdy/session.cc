@@ -161,8 +161,8 @@ Result<void> SpdySession::Impl::handle(const Event& event, const CallContext& ct
     } else if (const auto* reset = std::get_if<RstStream>(&event)) {
         if (const auto stream = find(reset->stream_id)) stream->peer_reset(reset->status);
     } else if (std::holds_alternative<GoAway>(event)) {
-        // The peer opens nothing more and reads nothing more; its closing the connection ends the session.
-        shared_->table.lock()->closing = true;
+        // The last frame of the reference, which reads nothing more either.
+        return fail(ErrorKind::Unavailable, "peer ended the session");
     }
     return {};
 }

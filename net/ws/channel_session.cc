@@ -166,7 +166,7 @@ Result<std::shared_ptr<MuxStream>> ChannelSession::Impl::accept(const CallContex
 }
 
 Result<std::shared_ptr<MuxStream>> ChannelSession::Impl::open(const StreamHeaders& headers) {
-    if (const auto ended = state_.lock()->ended) return fail(*ended);
+    // Even when the session has ended: a short command may have said everything before the caller asked.
     for (const auto& [number, stream] : streams_) {
         const auto& own = stream->headers();
         if (std::includes(own.begin(), own.end(), headers.begin(), headers.end())) {

@@ -3,11 +3,11 @@
 // start.
 //
 // The server's accept() yields each configured channel once, in channel order; the client's open() selects
-// one by its "streamtype" header. Reading a channel that only the other direction uses gives the end at once,
-// writing it is Invalid. Half-close exists only in v5, from client to server: shut_write() of a client stream
-// is Unsupported before v5; of a server stream it ends our side without a message. When the peer closes the
-// WebSocket in order (1000, 1001 or no code) every inbound channel ends; after any other end reads fail with
-// Unavailable.
+// one by its "streamtype" header, also after the end, because what came before waits there. Reading a channel
+// that only the other direction uses gives the end at once, writing it is Invalid. Half-close exists only in
+// v5, from client to server: shut_write() of a client stream is Unsupported before v5; of a server stream it
+// ends our side without a message. When the peer closes the WebSocket in order (1000, 1001 or no code) every
+// inbound channel ends; after any other end reads fail with Unavailable.
 //
 // Buffers, queue, threads and ending as spdy::SpdySession: a channel that nobody reads stops the session.
 #pragma once

@@ -10,6 +10,12 @@
 #include "common/thread.h"
 #include "net/byte_stream.h"
 
+namespace k8sgpu {
+inline void PrintTo(ErrorKind kind, std::ostream* out) {
+    *out << to_string(kind);
+}
+}  // namespace k8sgpu
+
 namespace k8sgpu::net::test {
 
 inline SystemClock& real_clock() {
