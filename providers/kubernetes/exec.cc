@@ -129,6 +129,12 @@ std::string join(net::MuxSession& session, const Streams& streams, ExecIo& io, c
     return status;
 }
 
+// A kubelet's plain text comes with the status in front; whoever passes it on has one of its own.
+std::string without_status(std::string message, const std::optional<int>& http_status) {
+    const std::string prefix = fmt::format("http status {}: ", http_status.value_or(0));
+    return message.starts_with(prefix) ? message.substr(prefix.size()) : message;
+}
+
 }  // namespace
 
 std::string command_path(const RemoteAddress& pod, const ExecRequest& request,
@@ -150,6 +156,7 @@ Result<ExitStatus> RemoteExec::run(const ExecRequest& request, ExecIo& io, const
                                 .tty = request.tty};
     auto session = open_command_session(remote_, command_path(*pod, request, wanted), wanted, ctx);
     const auto localized = [&](Error error) {
+        error.message = without_status(std::move(error.message), error.http_status);
         error.message = localize(std::move(error.message), request.pod, pod->ns, pod->uid);
         return fail(std::move(error));
     };

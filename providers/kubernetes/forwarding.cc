@@ -70,9 +70,7 @@ Result<EnsureOutcome> Forwarding::forward(const DesiredPod& desired, const CallC
     }
     const auto missing = missing_pull_secrets(references, *fetched);
     const Translation translation = translate(without_pull_secrets(desired, missing), options_);
-    auto outcome = create(desired.id, translation, ctx);
-    if (outcome && std::holds_alternative<Accepted>(*outcome)) tell_about(desired.id, translation, missing);
-    return outcome;
+    return create(desired.id, translation, missing, ctx);
 }
 
 Result<FetchedObjects> Forwarding::fetch(const PodId& pod, const std::vector<ObjectReference>& references,
@@ -89,11 +87,13 @@ Result<FetchedObjects> Forwarding::fetch(const PodId& pod, const std::vector<Obj
 }
 
 Result<EnsureOutcome> Forwarding::create(const PodId& pod, const Translation& translation,
+                                         const std::vector<std::string>& missing_pull_secrets,
                                          const CallContext& ctx) {
     auto created = remote_.create(kube::resources::kPods, options_.remote_namespace, translation.pod, ctx);
     if (created) {
         log().info("{}: runs as remote pod {}/{} uid={}", pod, options_.remote_namespace,
                    kube::name_of(*created), kube::uid_of(*created));
+        tell_about(pod, translation, missing_pull_secrets);
         return EnsureOutcome(Accepted{});
     }
     if (created.error().kind == ErrorKind::AlreadyExists) {

@@ -42,7 +42,9 @@ class Forwarding {
     Result<EnsureOutcome> forward(const DesiredPod& desired, const CallContext& ctx);
     Result<FetchedObjects> fetch(const PodId& pod, const std::vector<ObjectReference>& references,
                                  const CallContext& ctx);
-    Result<EnsureOutcome> create(const PodId& pod, const Translation& translation, const CallContext& ctx);
+    Result<EnsureOutcome> create(const PodId& pod, const Translation& translation,
+                                 const std::vector<std::string>& missing_pull_secrets,
+                                 const CallContext& ctx);
     Result<EnsureOutcome> adopt(const PodId& pod, const std::string& name, const CallContext& ctx);
     void tell_about(const PodId& pod, const Translation& translation,
                     const std::vector<std::string>& missing_pull_secrets);

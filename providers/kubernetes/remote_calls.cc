@@ -20,7 +20,11 @@ constexpr int kRemoveAttempts = 3;
 Result<Json> RemoteCalls::read(const PodId& pod, const CallContext& ctx) {
     const std::string name = remote_pod_name(pod);
     auto object = remote_.get(kube::resources::kPods, options_.remote_namespace, name, ctx);
-    if (!object) return fail(object.error().with_context("reading the remote pod"));
+    if (!object) {
+        Error error = object.error().with_context("reading the remote pod");
+        error.message = localize(std::move(error.message), pod, options_.remote_namespace, "");
+        return fail(std::move(error));
+    }
     if (marked_pod(*object, options_.owner) == pod) return object;
     return fail(ErrorKind::Conflict,
                 fmt::format("remote pod {}/{} has lost its owner mark; give it back its k8s.gpu/ labels and "

@@ -215,6 +215,23 @@ TEST_F(KubernetesProviderTest, A_missing_pull_secret_is_left_out_and_told) {
     }));
 }
 
+TEST_F(KubernetesProviderTest, What_is_left_out_is_told_once_when_the_pod_is_made) {
+    const DesiredPod pod = desired_pod(
+        {{"volumes",
+          Json::array(
+              {{{"name", "kube-api-access-x"},
+                {"projected", {{"sources", Json::array({{{"serviceAccountToken", {{"path", "t"}}}}})}}}}})}});
+    ASSERT_TRUE(provider_.start(observer_));
+    ASSERT_TRUE(accepted(pod));
+    KubernetesProvider after_restart(provider_options(), client_, local_, clock_);
+    RecordingObserver second;
+    ASSERT_TRUE(after_restart.start(second));
+    ASSERT_TRUE(after_restart.ensure(pod, ctx()));
+    ASSERT_EQ(observer_.seen().events.size(), 1U);
+    EXPECT_EQ(observer_.seen().events[0].reason, "NotForwarded");
+    EXPECT_TRUE(second.seen().events.empty());
+}
+
 TEST_F(KubernetesProviderTest, Quota_waits_with_its_reason_and_policy_refuses) {
     start();
     const auto answer = [&](const std::string& message) {
