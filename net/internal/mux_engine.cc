@@ -40,8 +40,8 @@ void MuxEngine::end(Error why) {
         if (reason->has_value()) return;
         *reason = why;
     }
-    protocol_.session_ended(why);
     outbox_->close(why);
+    protocol_.session_ended(why);
     {
         const std::lock_guard lock(connection_mutex_);
         if (connection_) connection_->cancel();
