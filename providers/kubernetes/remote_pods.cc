@@ -47,14 +47,16 @@ bool RemotePods::synced() const {
     return state_.lock()->synced;
 }
 
-std::optional<RemotePod> RemotePods::recognise(const kube::ObjectPtr& object) const {
+std::optional<RemotePod> RemotePods::recognise(const kube::ObjectPtr& object) {
     auto id = marked_pod(*object, owner_);
     // One that we knew with its mark stays ours to report although somebody edited the mark.
     if (!id) id = owner_of_uid(kube::uid_of(*object));
     if (!id) {
-        log().warn(
-            "remote pod {}/{} carries this node's labels but not its whole owner mark; it is left alone",
-            kube::namespace_of(*object), kube::name_of(*object));
+        if (strangers_.insert(kube::uid_of(*object)).second) {
+            log().warn(
+                "remote pod {}/{} carries this node's labels but not its whole owner mark; it is left alone",
+                kube::namespace_of(*object), kube::name_of(*object));
+        }
         return std::nullopt;
     }
     RemotePod pod{std::move(*id), object, {}};
@@ -101,6 +103,7 @@ void RemotePods::on_applied(kube::ObjectPtr object) {
 }
 
 void RemotePods::on_deleted(kube::ObjectPtr object) {
+    strangers_.erase(kube::uid_of(*object));
     std::optional<RemotePod> pod;
     {
         auto state = state_.lock();

@@ -64,13 +64,14 @@ class RemotePods final : public kube::ReflectorHandler {
     };
 
     std::optional<PodId> owner_of_uid(const std::string& remote_uid) const;
-    std::optional<RemotePod> recognise(const kube::ObjectPtr& object) const;
+    std::optional<RemotePod> recognise(const kube::ObjectPtr& object);
     static void insert(State& state, RemotePod pod);
     void report_absent(const RemotePod& pod, bool asked_to_end);
 
     const OwnerMark owner_;
     Listener& listener_;
     Guarded<State> state_;
+    std::set<std::string> strangers_;  // remote UIDs complained about; watch thread only
 };
 
 }  // namespace k8sgpu::providers::kubernetes

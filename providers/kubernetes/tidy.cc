@@ -74,7 +74,8 @@ void Tidy::collect_due(const std::stop_token& stop) {
     state_.lock()->collect_due = clock_.now() + options_.collect_every;
     const auto collected = collect_(CallContext::with_timeout(clock_, options_.call_timeout, stop));
     if (collected) return;
-    if (collected.error().kind != ErrorKind::Cancelled) {
+    // That the remote cluster is away is told elsewhere, once.
+    if (!is_retryable(collected.error().kind) && collected.error().kind != ErrorKind::Cancelled) {
         log().warn("collecting unused copies of ConfigMaps and Secrets: {}", collected.error().message);
     }
     auto state = state_.lock();

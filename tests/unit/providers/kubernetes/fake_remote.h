@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <functional>
 #include <map>
 #include <memory>
@@ -74,12 +75,14 @@ class FakeRemote final : public kube::Transport {
         std::lock_guard lock(mutex_);
         return requests_;
     }
-    void end_watches() {
-        std::lock_guard lock(mutex_);
-        for (auto& watch : watches_) watch.stream->end();
-        watches_.clear();
+    // Returns once somebody watches these; false after ten real seconds.
+    bool wait_for_watch(const std::string& plural) {
+        std::unique_lock lock(mutex_);
+        return watched_.wait_for(lock, std::chrono::seconds(10), [&] {
+            return std::any_of(watches_.begin(), watches_.end(),
+                               [&](const Watch& w) { return w.plural == plural; });
+        });
     }
-
     Result<kube::Response> send(const kube::Request& request, const CallContext& ctx) override {
         if (auto alive = ctx.check(); !alive) return fail(alive.error());
         std::lock_guard lock(mutex_);
@@ -115,6 +118,7 @@ class FakeRemote final : public kube::Transport {
         for (const Change& change : changes_) {
             if (change.version > since) tell(watches_.back(), change);
         }
+        watched_.notify_all();
         return std::unique_ptr<kube::ResponseStream>(std::make_unique<Stream>(stream));
     }
     Result<kube::Upgraded> upgrade(const kube::Request& request, const CallContext& ctx) override {
@@ -314,6 +318,7 @@ class FakeRemote final : public kube::Transport {
     }
 
     std::mutex mutex_;
+    std::condition_variable watched_;
     Fault before_, after_;
     std::map<std::string, std::map<std::string, Json>> objects_;
     std::vector<Change> changes_;

@@ -343,6 +343,7 @@ TEST_F(KubernetesProviderTest, Remote_events_are_told_of_the_local_pod_once_per_
     };
     remote_.put("events", event("Old", 1));
     start();
+    ASSERT_TRUE(remote_.wait_for_watch("events"));
     ASSERT_TRUE(accepted());
     remote_.put("events", event("FailedScheduling", 1));
     ASSERT_TRUE(observer_.wait_for([](const auto& seen) { return seen.events.size() == 1; }));
