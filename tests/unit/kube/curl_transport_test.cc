@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "net/socket_stream.h"
-#include "tests/unit/kube/fake_api_server.h"
+#include "tests/unit/kube/curl_fixture.h"
 #include "tests/unit/kube/temp_dir.h"
 
 namespace k8sgpu::kube {
@@ -16,49 +16,6 @@ namespace {
 using namespace std::chrono_literals;
 using testing::HasSubstr;
 using testing::Not;
-
-class CurlTransportTest : public testing::Test {
-  protected:
-    CallContext ctx(Duration timeout = 10s) {
-        return CallContext::with_timeout(clock, timeout, stop.get_token());
-    }
-    static ClientConfig config_for(const std::string& url) {
-        ClientConfig config;
-        config.origin = "the test";
-        config.server = url;
-        return config;
-    }
-    std::unique_ptr<CurlTransport> transport(ClientConfig config, CurlTransportOptions options = {}) {
-        auto made = CurlTransport::create(std::move(config), clock, options);
-        EXPECT_TRUE(made);
-        return std::move(*made);
-    }
-    Result<Response> get(Transport& transport, const std::string& path = "/version") {
-        Request request;
-        request.path = path;
-        return transport.send(request, ctx());
-    }
-
-    SystemClock clock;
-    std::stop_source stop;
-    TestCa ca{"test ca"};
-};
-
-bool echo(FakeApiServer::Call& call) {
-    const Json seen = {{"method", call.head.method},
-                       {"target", call.head.target},
-                       {"body", call.body},
-                       {"auth", call.header("authorization")},
-                       {"agent", call.header("user-agent")},
-                       {"type", call.header("content-type")},
-                       {"accept", call.header("accept")},
-                       {"host", call.header("host")},
-                       {"expect", call.header("expect")},
-                       {"group", call.head.headers.all("impersonate-group").size()},
-                       {"cn", call.client_cn}};
-    call.reply(200, seen.dump(), {{"X-Seen", "Yes"}});
-    return true;
-}
 
 TEST_F(CurlTransportTest, Requests_carry_method_body_identity_and_reuse_the_connection) {
     FakeApiServer server(echo);
@@ -317,100 +274,6 @@ TEST_F(CurlTransportTest, A_proxy_url_is_tunnelled_through_with_its_password) {
     EXPECT_THAT(refused.error().message, HasSubstr("by proxy 127.0.0.1:"));
     EXPECT_THAT(refused.error().message, HasSubstr("403"));
     EXPECT_THAT(refused.error().message, Not(HasSubstr("pass")));
-}
-
-TEST_F(CurlTransportTest, A_stream_gives_chunks_as_they_come_and_its_end) {
-    std::promise<void> go;
-    FakeApiServer server([&](FakeApiServer::Call& call) {
-        call.begin_chunked();
-        call.chunk("one\n");
-        go.get_future().wait();
-        call.chunk("two\n");
-        call.end_chunked();
-        return true;
-    });
-    const auto client = transport(config_for(server.url()));
-    Request request;
-    request.path = "/watch";
-    auto stream = client->open(request, ctx());
-    ASSERT_TRUE(stream) << stream.error().message;
-    EXPECT_EQ((*stream)->status(), 200);
-    EXPECT_EQ(*(*stream)->next(ctx()), "one\n");
-    EXPECT_EQ((*stream)->next(ctx(20ms)).error().kind, ErrorKind::Timeout);
-    go.set_value();
-    EXPECT_EQ(*(*stream)->next(ctx()), "two\n");
-    EXPECT_EQ(*(*stream)->next(ctx()), "");
-    EXPECT_EQ(*(*stream)->next(ctx()), "");
-}
-
-TEST_F(CurlTransportTest, A_connection_cut_in_the_middle_of_a_stream_is_not_an_orderly_end) {
-    FakeApiServer server([&](FakeApiServer::Call& call) {
-        call.begin_chunked();
-        call.chunk("half a li");
-        return false;
-    });
-    const auto client = transport(config_for(server.url()));
-    Request request;
-    request.path = "/watch";
-    auto stream = client->open(request, ctx());
-    ASSERT_TRUE(stream);
-    EXPECT_EQ(*(*stream)->next(ctx()), "half a li");
-    EXPECT_EQ((*stream)->next(ctx()).error().kind, ErrorKind::Unavailable);
-}
-
-TEST_F(CurlTransportTest, A_slow_reader_stops_the_server_and_loses_nothing) {
-    constexpr std::size_t kTotal = 32U << 20U;
-    std::atomic<std::size_t> sent{0};
-    FakeApiServer server([&](FakeApiServer::Call& call) {
-        if (call.head.target == "/version") return echo(call);
-        call.begin_chunked();
-        std::string block(64U << 10U, 'x');
-        while (sent < kTotal && call.chunk(block)) sent += block.size();
-        call.end_chunked();
-        return false;
-    });
-    CurlTransportOptions options;
-    options.stream_buffer = 256U << 10U;
-    const auto client = transport(config_for(server.url()), options);
-    Request request;
-    request.path = "/watch";
-    auto stream = client->open(request, ctx());
-    ASSERT_TRUE(stream);
-    std::size_t got = (*stream)->next(ctx())->size();
-    std::size_t before = 0;
-    do {
-        before = sent;
-        clock.sleep_for(50ms, {});
-    } while (sent != before);
-    EXPECT_LT(sent, kTotal);
-    EXPECT_TRUE(get(*client));  // others go on while this stream stands still
-    while (true) {
-        const auto chunk = (*stream)->next(ctx());
-        ASSERT_TRUE(chunk) << chunk.error().message;
-        if (chunk->empty()) break;
-        got += chunk->size();
-    }
-    EXPECT_EQ(got, kTotal);
-}
-
-TEST_F(CurlTransportTest, A_cancelled_stream_frees_its_connection_at_once) {
-    std::promise<void> left;
-    FakeApiServer server([&](FakeApiServer::Call& call) {
-        call.begin_chunked();
-        call.chunk("x");
-        call.wait_until_stopped();
-        left.set_value();
-        return false;
-    });
-    const auto client = transport(config_for(server.url()));
-    Request request;
-    request.path = "/watch";
-    auto stream = client->open(request, ctx());
-    ASSERT_TRUE(stream);
-    EXPECT_EQ(*(*stream)->next(ctx()), "x");
-    (*stream)->cancel();
-    EXPECT_EQ((*stream)->next(ctx()).error().kind, ErrorKind::Cancelled);
-    EXPECT_EQ(left.get_future().wait_for(10s), std::future_status::ready);
 }
 
 }  // namespace
