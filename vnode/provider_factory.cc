@@ -3,10 +3,7 @@
 #include "kube/curl_transport.h"
 #include "kube/kubeconfig.h"
 #include "providers/kubernetes/provider.h"
-#if __has_include("providers/process/provider.h")
-#include "providers/process/provider.h"
-#define HAVE_PROCESS 1
-#endif
+#include "providers/process/process_provider.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -26,17 +23,16 @@ class RemoteCluster final : public ProviderHolder {
     providers::KubernetesProvider provider_;
 };
 
-#ifdef HAVE_PROCESS
 class HostProcesses final : public ProviderHolder {
   public:
-    HostProcesses(providers::ProcessProviderOptions options, providers::LocalObjects& local, Clock& clock)
-        : provider_(std::move(options), local, clock) {}
+    HostProcesses(providers::process::ProcessProviderOptions options, providers::LocalObjects& local,
+                  Clock& clock)
+        : provider_(std::move(options), clock, local) {}
     providers::Provider& provider() override { return provider_; }
 
   private:
-    providers::ProcessProvider provider_;
+    providers::process::ProcessProvider provider_;
 };
-#endif
 
 std::string runtime_class_policy(const std::string& option) {
     return option == "none" ? "" : option;
@@ -60,16 +56,14 @@ Result<std::optional<kube::ClientConfig>> load_remote_config(const Options& opti
 
 Result<std::unique_ptr<ProviderHolder>> make_provider(const ProviderInputs& inputs) {
     const Options& options = inputs.options;
-#ifdef HAVE_PROCESS
     if (options.provider == ProviderKind::Process) {
-        providers::ProcessProviderOptions process;
-        process.state_dir = options.state_dir;
+        providers::process::ProcessProviderOptions process;
+        process.state_directory = options.state_dir + "/pods";
         process.node = {options.node_name, {inputs.node_ip}, options.capacity};
         process.capacity = options.capacity;
         return std::unique_ptr<ProviderHolder>(
             std::make_unique<HostProcesses>(std::move(process), inputs.local_objects, inputs.clock));
     }
-#endif
     auto transport = kube::CurlTransport::create(*inputs.remote_config, inputs.clock, {});
     if (!transport) return fail(transport.error().with_context("--remote-kubeconfig"));
     providers::KubernetesProviderOptions kubernetes;
