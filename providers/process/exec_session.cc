@@ -1,5 +1,4 @@
 #include "providers/process/exec_session.h"
-#include "providers/process/pidfd.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,6 +16,7 @@
 
 #include "common/file.h"
 #include "common/thread.h"
+#include "providers/process/pidfd.h"
 
 namespace k8sgpu::providers::process {
 namespace {

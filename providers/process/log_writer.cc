@@ -33,17 +33,16 @@ void LogWriter::append(LogStream stream, std::string_view bytes, WallTime now) {
     std::string& pending = pending_[static_cast<std::size_t>(stream)];
     while (!bytes.empty()) {
         const std::size_t room = kMaxLogLine - pending.size();
-        const std::size_t newline = bytes.substr(0, room).find('\n');
+        // One byte more than fits: a line of exactly the limit is written whole.
+        const std::size_t newline = bytes.substr(0, room + 1).find('\n');
         if (newline != std::string_view::npos) {
             pending.append(bytes, 0, newline);
             emit(stream, 'F', pending, now);
             pending.clear();
             bytes.remove_prefix(newline + 1);
         } else if (bytes.size() > room) {
-            // One byte more than fits, so a line of exactly the limit is still written whole.
             pending.append(bytes, 0, room);
             bytes.remove_prefix(room);
-            if (bytes.front() == '\n') continue;
             emit(stream, 'P', pending, now);
             pending.clear();
         } else {
