@@ -93,7 +93,7 @@ struct RemoteCommandTest : testing::Test {
         o.streams = {true, true, true, false};
         o.protocol = {true, true};
         o.doing = "executing command in container";
-        o.linger = Duration(2'000);
+        o.linger = Duration(100);
         return o;
     }();
     std::unique_ptr<net::spdy::SpdySession> server, client;
@@ -155,8 +155,11 @@ TEST_F(RemoteCommandTest, Unknown_and_repeated_streams_do_not_count) {
     begin([](providers::ExecIo&, const CallContext&) -> Result<providers::ExitStatus> {
         return providers::ExitStatus{0};
     });
-    open({"error", "nonsense"});
-    auto second = client->open({{"streamtype", "error"}}, ctx);
+    open({"error"});
+    // Whether their opener sees them acknowledged before they are reset is a matter of luck.
+    (void)client->open({{"streamtype", "nonsense"}}, ctx);
+    (void)client->open({{"streamtype", "error"}}, ctx);
+    (void)client->open({}, ctx);
     open({"stdout"});
     EXPECT_EQ(status()["status"], "Success");
     serving.join();
@@ -185,7 +188,8 @@ TEST_F(RemoteCommandTest, A_client_that_leaves_stops_the_command) {
         return fail(ErrorKind::Cancelled, "stopped");
     });
     open({"error", "stdin", "stdout", "stderr"});
-    client->cancel();
+    streams.clear();
+    client.reset();  // its end of the connection goes with it
     serving.join();
 }
 

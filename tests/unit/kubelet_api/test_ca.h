@@ -32,7 +32,9 @@ class TestCa {
     };
 
     explicit TestCa(const std::string& name = "test-ca") : name_(name), key_(EVP_EC_gen("P-256")) {
-        certificate_ = make({name, {}, "", ""}, *key_, /*authority=*/true);
+        // Valid at a FakeClock's time, too.
+        const WallTime always(std::chrono::hours(24)), never = always + std::chrono::hours(24 * 365 * 100);
+        certificate_ = make({name, {}, "", "", always, never}, *key_, /*authority=*/true);
     }
 
     std::string pem() const { return net::certificate_pem(*certificate_); }
