@@ -15,8 +15,8 @@ constexpr Duration kRelistAfterFailure{2'000};
 }  // namespace
 
 PodExecutor::PodExecutor(PodExecutorOptions options, Clock& clock, kube::ApiClient& local,
-                         providers::Provider& provider, EventSink events, PodGoneHook gone,
-                         std::function<void(bool, const std::string&)> reachable)
+                         providers::Provider& provider, MetricsRegistry& metrics, EventSink events,
+                         PodGoneHook gone, std::function<void(bool, const std::string&)> reachable)
     : options_(options),
       clock_(clock),
       local_(local),
@@ -24,6 +24,7 @@ PodExecutor::PodExecutor(PodExecutorOptions options, Clock& clock, kube::ApiClie
       events_(std::move(events)),
       gone_(std::move(gone)),
       reachable_(std::move(reachable)),
+      metrics_(metrics, options.controller.node_name, options.controller.provider_name),
       controller_(std::in_place, options.controller,
                   [&provider](const providers::DesiredPod& pod) { return provider.check(pod); }),
       last_tick_(std::in_place, clock.now()),
@@ -51,6 +52,7 @@ void PodExecutor::dispatch(const PodEvent& event) {
 
 void PodExecutor::carry_out(PodIntent intent) {
     if (const auto* event = std::get_if<RecordEvent>(&intent)) {
+        metrics_.pod_event(event->reason);
         if (event->pod != nullptr) events_(*event->pod, event->type, event->reason, event->message);
         return;
     }
@@ -68,23 +70,23 @@ void PodExecutor::carry_out(PodIntent intent) {
 
 void PodExecutor::run(const DoEnsure& intent, std::stop_token stop) {
     log().debug("{}: ensuring at {}", intent.id, provider_.name());
-    auto outcome = provider_.ensure({intent.id, *intent.pod}, call(stop));
+    auto outcome = measured("ensure", [&] { return provider_.ensure({intent.id, *intent.pod}, call(stop)); });
     dispatch(WorkDone{intent.id, EnsureResult{std::move(outcome), intent.digest}});
 }
 
 void PodExecutor::run(const DoUpdate& intent, std::stop_token stop) {
-    auto outcome = provider_.update({intent.id, *intent.pod}, call(stop));
+    auto outcome = measured("update", [&] { return provider_.update({intent.id, *intent.pod}, call(stop)); });
     dispatch(WorkDone{intent.id, UpdateResult{std::move(outcome), intent.digest}});
 }
 
 void PodExecutor::run(const DoRemove& intent, std::stop_token stop) {
     log().debug("{}: removing at {} with grace {} s", intent.id, provider_.name(), intent.grace.count());
-    auto outcome = provider_.remove(intent.id, intent.grace, call(stop));
+    auto outcome = measured("remove", [&] { return provider_.remove(intent.id, intent.grace, call(stop)); });
     dispatch(WorkDone{intent.id, RemoveResult{std::move(outcome), intent.grace}});
 }
 
 void PodExecutor::run(const DoObserve& intent, std::stop_token stop) {
-    auto outcome = provider_.observe(intent.id, call(stop));
+    auto outcome = measured("observe", [&] { return provider_.observe(intent.id, call(stop)); });
     dispatch(WorkDone{intent.id, ObserveResult{std::move(outcome)}});
 }
 
@@ -107,6 +109,7 @@ void PodExecutor::run(const WriteStatus& intent, std::stop_token stop) {
     log().debug("{}: status {}", intent.id, dump_json(intent.patch));
     auto object = local_.patch(kube::resources::kPods, intent.id.ns, intent.id.name,
                                kube::PatchType::StrategicMerge, intent.patch, call(stop), "status");
+    metrics_.status_write(object.has_value());
     dispatch(StatusDone{intent.id, false, std::move(object)});
 }
 
@@ -122,6 +125,7 @@ void PodExecutor::loop(std::stop_token stop) {
     while (!stop.stop_requested()) {
         dispatch(Tick{});
         *last_tick_.lock() = clock_.now();
+        metrics_.show(controller_.lock()->counts());
         *woken_.lock() = false;  // before looking at the schedule: what comes later wakes us
         const auto due = controller_.lock()->next_wakeup();
         const SteadyTime until = std::min(due.value_or(SteadyTime::max()), clock_.now() + kLoopAtLeast);
@@ -133,7 +137,7 @@ void PodExecutor::loop(std::stop_token stop) {
 void PodExecutor::poll_backend(std::stop_token stop) {
     while (!stop.stop_requested()) {
         const SteadyTime started = clock_.now();
-        auto listed = provider_.list(call(stop));
+        auto listed = measured("list", [&] { return provider_.list(call(stop)); });
         Duration pause = options_.backend_poll;
         if (listed) {
             dispatch(BackendListed{std::move(*listed), started});

@@ -16,6 +16,7 @@
 #include "kube/reflector.h"
 #include "providers/port/provider.h"
 #include "vnode/pod_controller.h"
+#include "vnode/pod_metrics.h"
 
 namespace k8sgpu::vnode {
 
@@ -36,7 +37,7 @@ using PodGoneHook = std::function<void(const PodId&)>;
 class PodExecutor final : public kube::ReflectorHandler, public providers::ProviderObserver {
   public:
     PodExecutor(PodExecutorOptions options, Clock& clock, kube::ApiClient& local,
-                providers::Provider& provider, EventSink events, PodGoneHook gone,
+                providers::Provider& provider, MetricsRegistry& metrics, EventSink events, PodGoneHook gone,
                 std::function<void(bool, const std::string&)> reachable);
     ~PodExecutor() override { stop(); }
 
@@ -79,6 +80,15 @@ class PodExecutor final : public kube::ReflectorHandler, public providers::Provi
     void run(const DeleteLocal& intent, std::stop_token stop);
     void loop(std::stop_token stop);
     void poll_backend(std::stop_token stop);
+    // Makes one call of the provider and counts it.
+    template <typename Call>
+    auto measured(const char* operation, Call call) {
+        const SteadyTime began = clock_.now();
+        auto outcome = call();
+        metrics_.provider_call(operation, outcome.has_value(),
+                               std::chrono::duration_cast<Duration>(clock_.now() - began));
+        return outcome;
+    }
     CallContext call(std::stop_token stop) const {
         return CallContext::with_timeout(clock_, options_.call_timeout, std::move(stop));
     }
@@ -91,6 +101,7 @@ class PodExecutor final : public kube::ReflectorHandler, public providers::Provi
     PodGoneHook gone_;
     std::function<void(bool, const std::string&)> reachable_;
 
+    PodMetrics metrics_;
     Guarded<PodController> controller_;
     Guarded<SteadyTime> last_tick_;
     Guarded<bool> woken_;

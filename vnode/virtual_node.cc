@@ -85,7 +85,7 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
     PodExecutorOptions executor;
     executor.controller = {options.node_name, provider.name(), inputs_.node_ip, options.pod_ip};
     pods_ = std::make_unique<PodExecutor>(
-        executor, clock_, client_, provider,
+        executor, clock_, client_, provider, metrics_,
         [this](const Json& pod, const std::string& type, const std::string& reason,
                const std::string& message) {
             events_.record(kube::event_object(pod, "Pod"), type, reason, message);
