@@ -82,7 +82,7 @@ Result<void> DirectoryCertificateStore::save(const StoredCertificate& certificat
     const std::string updated = fmt::format("{}/{}", directory_, kUpdated);
     const std::string current = fmt::format("{}/{}", directory_, kCurrent);
     unlink(updated.c_str());
-    if (symlink(path.c_str(), updated.c_str()) != 0)
+    if (symlink(name.c_str(), updated.c_str()) != 0)
         return fail(error_from_errno(errno, "linking " + updated));
     if (rename(updated.c_str(), current.c_str()) != 0)
         return fail(error_from_errno(errno, "renaming " + updated));

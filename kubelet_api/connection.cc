@@ -110,7 +110,9 @@ Result<void> Connection::wait_for_bytes(const CallContext& ctx) {
 
 Connection::Next Connection::serve_one(Session& session) {
     const CallContext ctx = until_stopped(session);
-    if (!wait_for_bytes(ctx.with_timeout(limits().idle))) return Next::Close;
+    // Strangers do not get to hold a connection for as long as callers that we know.
+    const Duration patience = known_ ? limits().idle : std::min(limits().idle, limits().head);
+    if (!wait_for_bytes(ctx.with_timeout(patience))) return Next::Close;
     net::HeadLimits head_limits;
     head_limits.max_bytes = limits().max_head_bytes;
     auto read =
@@ -184,10 +186,11 @@ Connection::Next Connection::answer(const net::HttpRequestHead& head, Session& s
         return stream_ && response.reusable() ? Next::KeepOpen : Next::Close;
     };
 
+    const CallContext deciding = ctx.with_timeout(limits().decision);
     Credentials credentials{certificates_, std::nullopt};
     auto token = bearer_token(head);
     if (token) credentials.bearer = std::move(*token);
-    auto caller = token ? services_.authenticator.authenticate(credentials, ctx) : fail(token.error());
+    auto caller = token ? services_.authenticator.authenticate(credentials, deciding) : fail(token.error());
     if (!caller) {
         const bool plain = caller.error().kind == ErrorKind::Unauthorized;
         log().log(plain ? spdlog::level::debug : spdlog::level::warn, "api: {}: cannot authenticate: {}",
@@ -197,12 +200,13 @@ Connection::Next Connection::answer(const net::HttpRequestHead& head, Session& s
         return finish();
     }
     user = std::move(*caller);
+    known_ = true;
 
     // Permissions and routes look at the same decoded segments, so that no spelling of a path passes as
     // another.
     const AccessAttributes attributes =
         access_attributes(head.method, segments && !segments->empty() ? "/" + segments->front() : "/");
-    if (auto may = services_.authorizer.authorize(user, attributes, ctx); !may) {
+    if (auto may = services_.authorizer.authorize(user, attributes, deciding); !may) {
         const bool denied = may.error().kind == ErrorKind::Forbidden;
         metrics.count_refused(denied ? "authorization" : "authorization-error");
         std::string text = may.error().message;

@@ -54,6 +54,7 @@ class Connection {
     std::unique_ptr<HangupWatcher::Guard> watch_;
     std::string early_;  // read, not yet consumed
     std::vector<std::string> certificates_;
+    bool known_ = false;  // some request was authenticated
 };
 
 // Pure: the bearer token of a request: the Authorization header, or the WebSocket subprotocol

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <list>
+#include <system_error>
 
 #include "common/log.h"
 #include "common/thread.h"
@@ -21,18 +22,28 @@ void tell(net::MuxStream& error, const std::string& text, const CallContext& ctx
     (void)error.shut_write();
 }
 
+void give_up(const PortPair& pair, const std::string& text, const CallContext& ctx) {
+    if (pair.error) tell(*pair.error, text, ctx);
+    if (pair.data) pair.data->reset();
+}
+
 class Forwarding {
   public:
     Forwarding(const PodView& pod, const PortForwardOptions& options, CallContext ctx)
         : pod_(pod), options_(options), ctx_(std::move(ctx)) {}
 
-    void begin(PortPair pair) {
+    void begin(const PortPair& pair) {
         workers_.remove_if([](const Worker& worker) { return worker.done.load(); });
         Worker& worker = workers_.emplace_back();
-        worker.thread = Thread("api-fwd", [this, &worker, pair = std::move(pair)](std::stop_token) {
-            forward(pair);
-            worker.done = true;
-        });
+        try {
+            worker.thread = Thread("api-fwd", [this, &worker, pair](std::stop_token) {
+                forward(pair);
+                worker.done = true;
+            });
+        } catch (const std::system_error& e) {
+            workers_.pop_back();
+            give_up(pair, fmt::format("error forwarding port {}: {}", pair.port, e.what()), ctx_);
+        }
     }
     void join() { workers_.clear(); }
 
@@ -71,11 +82,6 @@ class Forwarding {
     std::list<Worker> workers_;
 };
 
-void give_up(const PortPair& pair, const std::string& text, const CallContext& ctx) {
-    if (pair.error) tell(*pair.error, text, ctx);
-    if (pair.data) pair.data->reset();
-}
-
 }  // namespace
 
 void serve_port_forward(net::MuxSession& mux, const PortForwardOptions& options, const PodView& pod,
@@ -102,7 +108,7 @@ void serve_port_forward(net::MuxSession& mux, const PortForwardOptions& options,
             (*stream)->reset();
         }
         if (!added.complete) continue;
-        forwarding.begin(std::move(*added.complete));
+        forwarding.begin(*added.complete);
         ++begun;
     }
     forwarding.join();

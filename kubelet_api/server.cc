@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <list>
+#include <system_error>
 
 #include "common/guarded.h"
 #include "common/log.h"
@@ -66,9 +67,19 @@ struct Server::Impl {
         ++locked->running;
         metrics.connections.Set(static_cast<double>(locked->running));
         Worker& worker = locked->all.emplace_back();
-        worker.thread = Thread("api-conn-" + std::to_string(number % 100'000),
-                               [this, &worker, full, number, fd = std::make_shared<net::Fd>(std::move(fd))](
-                                   std::stop_token) { work(worker, std::move(*fd), number, full); });
+        try {
+            worker.thread =
+                Thread("api-conn-" + std::to_string(number % 100'000),
+                       [this, &worker, full, number, fd = std::make_shared<net::Fd>(std::move(fd))](
+                           std::stop_token) { work(worker, std::move(*fd), number, full); });
+        } catch (const std::system_error& e) {
+            // No thread to be had: this connection is lost, the daemon is not.
+            log().error("api: starting a thread: {}", e.what());
+            locked->all.pop_back();
+            --locked->running;
+            metrics.count_refused("threads");
+            return;
+        }
         std::list<Worker> finished;
         for (auto it = locked->all.begin(); it != locked->all.end();) {
             const auto next = std::next(it);
@@ -80,9 +91,12 @@ struct Server::Impl {
     }
 
     void work(Worker& worker, net::Fd fd, int number, bool full) {
-        {
+        try {
             const auto session = sessions.enter("");
             Connection(services, number).serve(std::move(fd), *session, full);
+        } catch (const std::exception& e) {
+            // Out of memory or threads: one connection's trouble is not the daemon's.
+            log().error("api: connection {} ended by an exception: {}", number, e.what());
         }
         auto locked = workers.lock();
         --locked->running;

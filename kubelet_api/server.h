@@ -36,11 +36,12 @@ struct ServerLimits {
     std::size_t max_body_bytes = 1U << 20U;  // beyond: 413; no route of ours needs a body
     Duration handshake{10'000};              // TLS handshake
     Duration head{30'000};                   // from the first byte of a head to its end; beyond: 408
-    Duration idle{90'000};                   // between two requests of a connection
-    Duration write{30'000};                  // a peer that takes nothing for so long is dropped
-    Duration request{14'400'000};            // one request in all, a followed log too: 4 h as the kubelet
-    Duration stream_creation{30'000};        // until exec's streams are open
-    Duration stream_idle{14'400'000};        // a stream session without any frame: 4 h
+    Duration idle{90'000};             // between two requests; before the first, `head` counts if shorter
+    Duration decision{30'000};         // finding out who calls and what they may
+    Duration write{30'000};            // a peer that takes nothing for so long is dropped
+    Duration request{14'400'000};      // one request in all, a followed log too: 4 h as the kubelet
+    Duration stream_creation{30'000};  // until exec's streams are open
+    Duration stream_idle{14'400'000};  // a stream session without any frame: 4 h
 };
 
 struct ServerOptions {

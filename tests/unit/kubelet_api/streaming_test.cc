@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include "common/json.h"
 #include "net/spdy/session.h"
 #include "net/ws/channel_session.h"
@@ -261,6 +263,35 @@ TEST_F(StreamingTest, A_client_that_vanishes_ends_the_command) {
     }
     for (int i = 0; i < 1000 && ended == 0; ++i) clock.sleep_for(Duration(10), {});
     EXPECT_EQ(ended, 1);
+}
+
+TEST_F(StreamingTest, Nothing_is_left_behind_by_clients_that_vanish) {
+    start();
+    const auto count = [](const char* what) {
+        return std::distance(std::filesystem::directory_iterator(what),
+                             std::filesystem::directory_iterator());
+    };
+    EXPECT_EQ(client()->Get("/healthz")->status, 200);
+    const auto leave = [&] {
+        const auto session = spdy_client(upgrade("POST", kExec, spdy({"v4.channel.k8s.io"})));
+        for (const char* type : {"error", "stdin", "stdout", "stderr"})
+            ASSERT_TRUE(session->open({{"streamtype", type}}, ctx));
+        session->cancel();
+    };
+    const auto settle = [&](auto threads, auto descriptors) {
+        for (int i = 0; i < 500; ++i) {
+            if (count("/proc/self/task") <= threads && count("/proc/self/fd") <= descriptors) return true;
+            clock.sleep_for(Duration(10), {});
+        }
+        return false;
+    };
+    leave();
+    clock.sleep_for(Duration(200), {});
+    const auto threads = count("/proc/self/task"), descriptors = count("/proc/self/fd");
+    for (int i = 0; i < 20; ++i) leave();
+    EXPECT_TRUE(settle(threads, descriptors))
+        << count("/proc/self/task") << " threads, were " << threads << "; " << count("/proc/self/fd")
+        << " descriptors, were " << descriptors;
 }
 
 // port-forward
