@@ -65,6 +65,24 @@ TEST_F(CurlTransportTest, Many_threads_share_one_transport) {
     EXPECT_EQ(good, 160);
 }
 
+TEST_F(CurlTransportTest, A_connection_that_the_server_closed_while_idle_is_replaced) {
+    FakeApiServer server([](FakeApiServer::Call& call) {
+        echo(call);
+        return false;
+    });
+    const auto client = transport(config_for(server.url()));
+    for (int i = 0; i < 20; ++i) {
+        Request request;
+        request.method = "POST";
+        request.path = "/";
+        request.body = "once";
+        const auto response = client->send(request, ctx());
+        ASSERT_TRUE(response) << response.error().message;
+        EXPECT_EQ(Json::parse(response->body)["body"], "once");
+    }
+    EXPECT_EQ(server.connections(), 20);
+}
+
 TEST_F(CurlTransportTest, A_header_that_would_break_its_line_is_refused) {
     FakeApiServer server(echo);
     const auto client = transport(config_for(server.url()));
