@@ -164,13 +164,5 @@ def local(agent, request):
     cluster = Cluster(agent.bed.local, name)
     cluster.create_namespace(name)
     yield cluster
-    for path in (
-        f"/apis/apps/v1/namespaces/{name}/deployments",
-        f"/apis/apps/v1/namespaces/{name}/daemonsets",
-        f"/apis/batch/v1/namespaces/{name}/jobs",
-    ):
-        cluster.api.call("DELETE", f"{path}?propagationPolicy=Background")
-    if agent.running():
-        cluster.api.call("DELETE", f"{cluster.pod_path()}?gracePeriodSeconds=1")
-        cluster.wait_no_pods()
+    cluster.clear(agent.running())
     cluster.delete(f"/api/v1/namespaces/{name}")

@@ -410,8 +410,7 @@ def test_the_orphan_of_the_kill_is_ended(remote):
 
 
 def test_nothing_is_left_and_nothing_was_denied(agent, local, remote):
-    local.api.call("DELETE", f"{local.pod_path()}?gracePeriodSeconds=1")
-    local.wait_no_pods()
+    local.clear()
 
     def left():
         names = [f"pod {pod['metadata']['name']}" for pod in remote.pods()]

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from support import pods
+from support import access, pods
 from support.clusters import condition, parse_time, states
 from support.pod_tests import PodTests
 from support.waiting import wait_for
@@ -122,6 +122,13 @@ class TestProcessPods(PodTests):
         assert lines == ["/usr", str(os.getuid()), "curious hello curious hello, $(GREETING)"]
         local.delete_pod("curious")
 
+    def test_the_shipped_example_runs(self, local):
+        local.kubectl("apply", "-n", local.namespace, "-f", access.MANIFESTS / "examples" / "pod.yaml")
+        local.wait_ready("hello")
+        assert local.kubectl("logs", "hello", "-n", local.namespace) == "hello from pod hello on node k8s.gpu\n"
+        local.delete_pod("hello")
+        local.wait_pod_gone("hello", 10)
+
     def test_the_automatic_token_volume_does_not_stop_a_pod(self, local):
         local.create_pod(pods.pod("with-token-volume", "echo ran"))
         pod = local.wait_phase("with-token-volume", "Succeeded")
@@ -155,8 +162,7 @@ def test_the_orphan_of_the_kill_is_ended(agent):
 
 
 def test_nothing_is_left_and_nothing_was_denied(agent, local):
-    local.api.call("DELETE", f"{local.pod_path()}?gracePeriodSeconds=1")
-    local.wait_no_pods()
+    local.clear()
     wait_for(lambda: not list((agent.state / "pods").iterdir()), 15, lambda: f"no traces in {list((agent.state / 'pods').iterdir())}")
     assert subprocess.run(["pgrep", "-af", str(agent.state / "pods")], capture_output=True, text=True).stdout == ""
     assert agent.denials() == []

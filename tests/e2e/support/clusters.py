@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from datetime import datetime, timezone
 
 from testbed.api import ApiError
@@ -153,8 +154,16 @@ class Cluster:
 
         wait_for(gone, timeout, lambda: f"pod {name} to be gone; {json.dumps(self.pod(name))}")
 
-    def wait_no_pods(self, timeout=60):
-        wait_for(lambda: not self.pods(), timeout, lambda: f"no pods in {self.namespace}: {[p['metadata']['name'] for p in self.pods()]}")
+    def clear(self, wait=True):
+        """Removes every pod of the namespace and whatever would make new ones."""
+        for path in ("apps/v1/namespaces/{}/deployments", "apps/v1/namespaces/{}/daemonsets", "batch/v1/namespaces/{}/jobs"):
+            self.api.call("DELETE", f"/apis/{path.format(self.namespace)}?propagationPolicy=Background")
+        # A controller may be at making one more pod.
+        deadline = time.monotonic() + 60
+        while wait and self.pods():
+            self.api.call("DELETE", f"{self.pod_path()}?gracePeriodSeconds=1")
+            assert time.monotonic() < deadline, f"still in {self.namespace}: {[(p['metadata']['name'], p['status']) for p in self.pods()]}"
+            time.sleep(0.5)
 
     def wait_for_pod_of(self, selector, timeout=20):
         return wait_for(lambda: (self.pods(selector) or [None])[0], timeout, f"a pod of {selector}")

@@ -318,6 +318,8 @@ class PodTests:
         local.wait_no_pods_of("app=everywhere")
 
     def test_a_daemon_set_with_our_class_is_forwarded(self, local):
+        # The DaemonSet controller looks at the template alone: the tolerations of the class come too late for it.
+        template = pods.spec(pods.container(pods.UNTIL_TERM), restartPolicy="Always", tolerations=[pods.TOLERATION])
         local.apply(
             {
                 "apiVersion": "apps/v1",
@@ -325,10 +327,7 @@ class PodTests:
                 "metadata": {"name": "wanted", "namespace": local.namespace},
                 "spec": {
                     "selector": {"matchLabels": {"app": "wanted"}},
-                    "template": {
-                        "metadata": {"labels": {"app": "wanted"}},
-                        "spec": pods.spec(pods.container(pods.UNTIL_TERM), restartPolicy="Always"),
-                    },
+                    "template": {"metadata": {"labels": {"app": "wanted"}}, "spec": template},
                 },
             }
         )
