@@ -58,7 +58,7 @@ Result<std::unique_ptr<ProviderHolder>> make_provider(const ProviderInputs& inpu
     const Options& options = inputs.options;
     if (options.provider == ProviderKind::Process) {
         providers::process::ProcessProviderOptions process;
-        process.state_directory = options.state_dir + "/pods";
+        process.state_directory = options.state_dir;
         process.node = {options.node_name, {inputs.node_ip}, options.capacity};
         process.capacity = options.capacity;
         return std::unique_ptr<ProviderHolder>(

@@ -77,7 +77,7 @@ Result<void> ProcessProvider::start(ProviderObserver& observer) {
         return fail(opened.error().with_context("opening the state directory"));
     auto offered = host_capacity(options_.state_directory, options_.capacity);
     if (!offered) return fail(offered.error());
-    if (options_.node.allocatable.empty()) options_.node.allocatable = *offered;
+    options_.node.allocatable.insert(offered->begin(), offered->end());  // what was given stays
     auto uids = store_.uids();
     if (!uids) return fail(uids.error());
     if (!uids->empty()) log().info("process provider: found {} pods of an earlier run", uids->size());

@@ -28,14 +28,14 @@ struct ProcessProviderOptions {
     std::string state_directory;  // absolute; made when missing, 0711, ours alone to write
     // What starts a shim; "--dir <directory>" follows. The program must call shim_main().
     std::vector<std::string> shim_command = {"/proc/self/exe", "process-shim"};
-    NodeFacts node;  // for the downward API; allocatable defaults to capacity
+    NodeFacts node;  // for the downward API; what allocatable lacks is taken from capacity
     // Over the host's own figures; "nvidia.com/gpu": "8" offers the GPUs 0…7 to pods, each to one at a time.
     std::map<std::string, std::string> capacity;
     ShimLimits limits;
     HostUser user = HostUser::current();
-    // How long the trace of a removed pod stays after its end, so that a restarted agent still learns exit
-    // codes.
-    Duration linger{60'000};
+    // How long the trace of a removed pod stays after this agent first saw that it has ended, so that one
+    // that was restarted in between still learns exit codes.
+    Duration linger{5'000};
 };
 
 class ProcessProvider final : public Provider, public LogSource, public Executor {

@@ -169,8 +169,9 @@ void Watcher::look(const std::string& uid) {
         observer_->on_pod_changed(last);
         return;
     }
-    entry.lingers = trace->stage == Stage::Ended && observed_from(*trace).removing;
-    entry.ended = trace->report.written;
+    const bool lingers = trace->stage == Stage::Ended && observed_from(*trace).removing;
+    if (lingers && !entry.lingers) entry.lingers_until = clock_.now() + linger_;
+    entry.lingers = lingers;
     follow_shim(entry, *trace);
     report(entry, *trace);
 }
@@ -208,12 +209,12 @@ void Watcher::follow_shim(Entry& entry, const PodTrace& trace) {
 void Watcher::sweep() {
     std::vector<std::string> over;
     for (const auto& [uid, entry] : entries_) {
-        if (entry.lingers && clock_.wall_now() - entry.ended >= linger_) over.push_back(uid);
+        if (entry.lingers && clock_.now() >= entry.lingers_until) over.push_back(uid);
     }
     for (const std::string& uid : over) {
         if (auto erased = store_.erase(uid); !erased) {
             log().warn("pod uid={}: removing its trace: {}", uid, erased.error().message);
-            entries_[uid].ended = clock_.wall_now();
+            entries_[uid].lingers_until = clock_.now() + kRetry;
             continue;
         }
         ObservedPod last = entries_[uid].last;
@@ -237,7 +238,7 @@ int Watcher::timeout_ms() const {
     for (const auto& [uid, entry] : entries_) {
         if (entry.stage == Stage::Died) least = std::min(least, kRetry);
         if (!entry.lingers) continue;
-        const auto left = std::chrono::ceil<Duration>(entry.ended + linger_ - clock_.wall_now());
+        const auto left = std::chrono::ceil<Duration>(entry.lingers_until - clock_.now());
         least = std::min(least, std::max(Duration(1), left));
     }
     return static_cast<int>(least.count());

@@ -23,7 +23,8 @@ Result<PodTrace> settle(const PodStore& store, const std::string& uid, WallTime 
 
 class Watcher {
   public:
-    // `store` and `clock` outlive it. `linger`: how long an ended pod that was ordered to go stays.
+    // `store` and `clock` outlive it. `linger`: how long an ended pod that was ordered to go stays,
+    // from when it is first seen so.
     Watcher(const PodStore& store, Clock& clock, Duration linger);
     ~Watcher();
 
@@ -43,7 +44,7 @@ class Watcher {
         int pidfd = -1;
         Stage stage = Stage::Absent;
         bool lingers = false;
-        WallTime ended{};
+        SteadyTime lingers_until{};
         bool seen = false;  // `last` was reported
         ObservedPod last;
     };
