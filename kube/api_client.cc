@@ -51,7 +51,8 @@ Json delete_body(const DeleteOptions& options) {
     return body;
 }
 
-// What a stream says although its status is an error, as far as it is worth reading.
+}  // namespace
+
 std::string read_error_body(ResponseStream& stream, const CallContext& ctx) {
     std::string body;
     while (body.size() < kMaxErrorBody) {
@@ -61,8 +62,6 @@ std::string read_error_body(ResponseStream& stream, const CallContext& ctx) {
     }
     return body;
 }
-
-}  // namespace
 
 std::string resource_path(const Resource& resource, std::string_view ns, std::string_view name,
                           std::string_view subresource) {

@@ -69,4 +69,7 @@ class Transport {
 // retry_after by header or details. Precondition: status >= 400.
 Error error_from_response(int status, const Headers& headers, const std::string& body);
 
+// What a stream says although its status is an error, as far as it is worth reading (64 KiB).
+std::string read_error_body(ResponseStream& stream, const CallContext& ctx);
+
 }  // namespace k8sgpu::kube

@@ -7,22 +7,6 @@
 #include "providers/kubernetes/status_map.h"
 
 namespace k8sgpu::providers::kubernetes {
-namespace {
-
-constexpr std::size_t kMaxErrorBody = 64U << 10U;
-
-std::string read_error_body(kube::ResponseStream& stream, const CallContext& ctx) {
-    std::string body;
-    while (body.size() < kMaxErrorBody) {
-        auto chunk = stream.next(ctx);
-        if (!chunk || chunk->empty()) break;
-        body += *chunk;
-    }
-    return body;
-}
-
-}  // namespace
-
 std::string log_path(const RemoteAddress& pod, const LogRequest& request) {
     std::string path = kube::resource_path(kube::resources::kPods, pod.ns, pod.name, "log");
     char separator = '?';
@@ -53,7 +37,8 @@ Result<void> RemoteLogs::logs(const LogRequest& request, LogSink& sink, const Ca
         return fail(ErrorKind::Protocol, fmt::format("reading the remote log: http status {}", status));
     }
     if (status >= 400) {
-        Error error = kube::error_from_response(status, (*stream)->headers(), read_error_body(**stream, ctx));
+        Error error =
+            kube::error_from_response(status, (*stream)->headers(), kube::read_error_body(**stream, ctx));
         error.message = localize(std::move(error.message), request.pod, pod->ns, pod->uid);
         return fail(std::move(error));
     }

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "common/encoding.h"
-#include "providers/port/quantity.h"
+#include "kube/quantity.h"
 
 namespace k8sgpu::providers {
 namespace {
@@ -100,25 +100,30 @@ std::optional<std::string> resource_value(const EnvironmentInputs& inputs, const
     if (container == nullptr) return std::nullopt;
 
     // Cores are counted in thousandths so that a divisor of 1m works.
-    const QuantityUnit unit = name == "cpu" ? QuantityUnit::Milli : QuantityUnit::One;
+    const bool milli = name == "cpu";
+    const auto amount_of = [milli](const std::string& written) -> std::optional<std::int64_t> {
+        const auto parsed = kube::Quantity::parse(written);
+        if (!parsed) return std::nullopt;
+        return milli ? parsed->milli() : parsed->units();
+    };
     std::int64_t amount = 0;
     if (const std::string text = quantity_text(at(*container, {"resources", list, name})); !text.empty()) {
-        const auto parsed = quantity_in(text, unit);
+        const auto parsed = amount_of(text);
         if (!parsed) return std::nullopt;
         amount = *parsed;
     }
     if (amount == 0 && list == "limits" && has_node_default) {
         if (const auto node = inputs.node.allocatable.find(name); node != inputs.node.allocatable.end()) {
-            amount = quantity_in(node->second, unit).value_or(0);
+            amount = amount_of(node->second).value_or(0);
         }
     }
     std::int64_t divisor = 0;
     if (const std::string text = quantity_text(at(selector, {"divisor"})); !text.empty()) {
-        const auto parsed = quantity_in(text, unit);
+        const auto parsed = amount_of(text);
         if (!parsed) return std::nullopt;
         divisor = *parsed;
     }
-    if (divisor <= 0) divisor = unit == QuantityUnit::Milli ? 1000 : 1;
+    if (divisor <= 0) divisor = milli ? 1000 : 1;
     return fmt::format("{}", amount / divisor + (amount % divisor > 0 ? 1 : 0));
 }
 

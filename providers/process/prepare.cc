@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "providers/port/quantity.h"
+#include "kube/quantity.h"
 
 namespace k8sgpu::providers::process {
 namespace {
@@ -13,8 +13,8 @@ constexpr const char* kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 
 std::size_t gpus_wanted(const Json& container) {
     const std::string amount = string_at(container, {"resources", "limits", kGpuResource}, "0");
-    return static_cast<std::size_t>(
-        std::max<std::int64_t>(0, quantity_in(amount, QuantityUnit::One).value_or(0)));
+    const auto parsed = kube::Quantity::parse(amount);
+    return static_cast<std::size_t>(parsed ? std::max<std::int64_t>(0, parsed->units()) : 0);
 }
 
 // Takes this container's GPUs. Init containers run one after the other before all others and take from the
