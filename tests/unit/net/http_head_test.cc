@@ -9,6 +9,7 @@ namespace {
 
 using namespace test;
 using testing::ElementsAre;
+using namespace std::string_literals;
 
 constexpr std::string_view kExec =
     "POST /exec/ns/pod/c?command=sh&input=1 HTTP/1.1\r\n"
@@ -66,7 +67,7 @@ TEST(HttpHead, Refuses_what_two_parsers_could_read_differently) {
         {"GET / HTTP/1.1\r\n: x\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400},
         {"GET / HTTP/1.1\r\nA: x\ny\r\n\r\n", 400},
-        {std::string("GET / HTTP/1.1\r\nA: x\0y\r\n\r\n", 28), 400},
+        {"GET / HTTP/1.1\r\nA: x\0y\r\n\r\n"s, 400},
         {"GET / HTTP/1.1\nA: x\n\n", 400},
         {"GET / HTTP/1.1\r\nA: x\r\n", 400},
     };

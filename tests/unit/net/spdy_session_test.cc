@@ -311,6 +311,7 @@ TEST(SpdySession, Vanishing_peer_ends_everything) {
 TEST(SpdySession, Server_notices_a_client_that_leaves_while_its_consumer_is_stuck) {
     auto options = as(MuxRole::Server);
     options.stream_buffer = 100;
+    options.idle_timeout = Duration::zero();
     FakeClock clock;
     Scripted peer(options, clock);
     const auto stream = peer.open_from_peer(1, {{"streamtype", "stdin"}});
@@ -417,6 +418,7 @@ TEST(SpdySession, Client_pings_and_gives_up_on_silence) {
     auto options = as(MuxRole::Client);
     options.ping_interval = std::chrono::seconds(5);
     options.silence_limit = std::chrono::seconds(61);
+    options.idle_timeout = Duration::zero();
     Scripted peer(options, clock);
     ASSERT_TRUE(clock.wait_for_sleepers(1));
     clock.advance(std::chrono::seconds(5));

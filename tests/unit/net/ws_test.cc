@@ -374,8 +374,10 @@ TEST(ChannelSession, Cancel_wakes_everybody) {
 TEST(ChannelSession, Client_pings_and_gives_up_on_silence) {
     FakeClock clock;
     auto [near, far] = make_memory_pair();
+    auto options = client_channel_options(ChannelProtocol::BinaryV5);
+    options.idle_timeout = Duration::zero();
     ChannelSession session(std::move(near), "", clock, remote_command_channels(MuxRole::Client, kAll),
-                           client_channel_options(ChannelProtocol::BinaryV5));
+                           options);
     ASSERT_TRUE(clock.wait_for_sleepers(1));
     clock.advance(std::chrono::seconds(5));
     EXPECT_EQ(decoded(MuxRole::Server, read_exactly(*far, 6)), "P");
