@@ -17,7 +17,7 @@
 //   pod.json ── shim.json ── status.json says ended ── directory removed
 //     │             │                 └ nothing runs any more; logs are kept until remove()
 //     │             └ from here on containers may have run: without a shim alive the pod is Failed
-//     └ nothing ran yet: a shim may (still) be started
+//     └ nothing ran yet: a shim may (still) be started; a new agent throws it away
 //
 // Pure but for the two last functions; any thread.
 #pragma once

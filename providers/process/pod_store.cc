@@ -122,6 +122,12 @@ Result<void> PodStore::open() {
     for (const std::string& name : *names) {
         std::error_code ignored;
         if (name.rfind(kTrash, 0) == 0) fs::remove_all(pods + "/" + name, ignored);
+        if (!is_safe_uid(name)) continue;
+        // Nothing of it ever ran, and what it should run may have changed: the next ensure() writes it anew.
+        const auto trace = inspect(name);
+        const bool unfinished = trace && (trace->stage == Stage::Intended || trace->stage == Stage::Absent);
+        if (!unfinished) continue;
+        if (auto gone = discard(name); !gone && gone.error().kind != ErrorKind::Conflict) return gone;
     }
     return {};
 }
@@ -238,7 +244,7 @@ Result<Report> PodStore::bury(const PodTrace& trace, WallTime now) const {
     const PodPaths files = paths(trace.intent.id.uid);
     auto lock = PodLock::take(files.lock());
     if (!lock && lock.error().kind == ErrorKind::AlreadyExists) {
-        return fail(ErrorKind::Unavailable, "another thread is cleaning up after the shim");
+        return fail(ErrorKind::Conflict, "another thread is cleaning up after the shim");
     }
     if (!lock) return fail(lock.error());
     // Somebody may have been here since `trace` was read.
@@ -287,6 +293,17 @@ void PodStore::kill_shim(const PodTrace& trace) const {
     const auto now = read_process(trace.shim.pid);
     if (now && now->start_time == trace.shim.start_time) signal_pidfd(fd, SIGKILL);
     ::close(fd);
+}
+
+Result<void> PodStore::discard(const std::string& uid) const {
+    // Under the lock no shim starts, and one that comes later finds nothing to write its announcement into.
+    const auto lock = PodLock::take(paths(uid).lock());
+    if (!lock && lock.error().kind == ErrorKind::AlreadyExists) {
+        return fail(ErrorKind::Conflict, "a shim has just started the pod");
+    }
+    if (!lock) return fail(lock.error());
+    if (exists(paths(uid).shim())) return fail(ErrorKind::Conflict, "a shim has run the pod");
+    return erase(uid);
 }
 
 Result<void> PodStore::erase(const std::string& uid) const {

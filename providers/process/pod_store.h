@@ -19,7 +19,7 @@ namespace k8sgpu::providers::process {
 
 enum class Stage {
     Absent,    // no trace
-    Intended,  // pod.json is there, no shim has ever run it
+    Intended,  // pod.json is there, no shim has ever run it: for everybody else, no pod yet
     Running,   // a shim holds the lock and has not said its last word
     Died,      // the shim is gone without a last word
     Ended,     // nothing runs; the trace waits for removal
@@ -45,7 +45,8 @@ class PodStore {
     PodStore(std::string state_directory, std::vector<std::string> shim_command)
         : state_(std::move(state_directory)), shim_command_(std::move(shim_command)) {}
 
-    // Makes the directories and clears what an interrupted erase() left. Invalid when others may write there.
+    // Makes the directories and clears what an interrupted erase() or create() left. Invalid when others may
+    // write there.
     Result<void> open();
 
     // UIDs of all pods with a trace.
@@ -61,12 +62,15 @@ class PodStore {
     Result<void> start_shim(const std::string& uid, const CallContext& ctx) const;
     Result<void> order(const std::string& uid, const Orders& orders) const;
 
-    // Kills what a dead shim left and writes its last word. Unavailable while something of it will not die.
+    // Kills what a dead shim left and writes its last word. Unavailable while something of it will not die,
+    // Conflict while another thread is at it.
     Result<Report> bury(const PodTrace& trace, WallTime now) const;
     // SIGKILL to a shim that does not obey; the pod is then Died.
     void kill_shim(const PodTrace& trace) const;
 
     Result<void> erase(const std::string& uid) const;
+    // erase() of a pod that is only Intended; Conflict when a shim has taken it just now.
+    Result<void> discard(const std::string& uid) const;
 
     PodPaths paths(const std::string& uid) const { return pod_paths(state_, uid); }
     const std::string& state_directory() const { return state_; }

@@ -177,7 +177,7 @@ Result<std::vector<int>> ProcessProvider::free_gpus() const {
 Result<void> ProcessProvider::update(const DesiredPod& pod, const CallContext&) {
     auto trace = store_.inspect(pod.id.uid);
     if (!trace) return fail(trace.error());
-    if (trace->stage == Stage::Absent) return fail(ErrorKind::NotFound, "no such pod on this host");
+    if (is_absent(*trace)) return fail(ErrorKind::NotFound, "no such pod on this host");
     const Json& deadline = at(pod.pod, {"spec", "activeDeadlineSeconds"});
     if (!deadline.is_number_integer()) return {};
     const std::chrono::seconds wanted(std::max<std::int64_t>(0, deadline.get<std::int64_t>()));
@@ -194,6 +194,16 @@ Result<void> ProcessProvider::remove(const PodId& pod, std::chrono::seconds grac
     if (!trace) return fail(trace.error());
     if (trace->stage == Stage::Died)
         return fail(ErrorKind::Unavailable, "something of the pod does not end on SIGKILL");
+    if (trace->stage == Stage::Intended) {
+        auto discarded = store_.discard(pod.uid);
+        if (!discarded && discarded.error().kind != ErrorKind::Conflict) return discarded;
+        if (discarded) {
+            watcher_->report_gone(gone(pod, PodTrace{}));
+            return {};
+        }
+        trace = settle(store_, pod.uid, clock_.wall_now());
+        if (!trace) return fail(trace.error());
+    }
     if (trace->stage != Stage::Running) return erase(*trace, pod);
 
     const std::string file = store_.paths(pod.uid).orders();
@@ -238,7 +248,7 @@ Result<std::vector<ObservedPod>> ProcessProvider::list(const CallContext&) {
     for (const std::string& uid : *uids) {
         auto trace = settle(store_, uid, clock_.wall_now());
         if (!trace) return fail(trace.error());
-        if (trace->stage != Stage::Absent) pods.push_back(observed_from(*trace));
+        if (!is_absent(*trace)) pods.push_back(observed_from(*trace));
     }
     return pods;
 }
@@ -250,7 +260,7 @@ Result<std::map<std::string, std::string>> ProcessProvider::capacity(const CallC
 Result<void> ProcessProvider::logs(const LogRequest& request, LogSink& sink, const CallContext& ctx) {
     auto trace = store_.inspect(request.pod.uid);
     if (!trace) return fail(trace.error());
-    if (trace->stage == Stage::Absent) {
+    if (is_absent(*trace)) {
         return fail(ErrorKind::NotFound, fmt::format("pod \"{}\" does not exist", request.pod.name));
     }
     const auto run = choose_run(*trace, request);

@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::size_t kFallbackBytes = 2048;
 constexpr int kFallbackLines = 80;
+constexpr int kLastReads = 64;  // more than any pipe holds; a process that escaped may still write
 constexpr std::size_t kMessageBytes = 4096, kPodMessageBytes = 12288;
 
 // The logs of this run and of the one before are kept, as the kubelet does.
@@ -127,10 +128,8 @@ std::set<pid_t> ShimContainer::members(const ProcessTable& table) const {
 ShimContainer::End ShimContainer::finish(WallTime now) {
     for (const LogStream stream : {LogStream::Stdout, LogStream::Stderr}) {
         // Nobody writes any more: whatever is left can be read at once.
-        for (std::size_t before = 1; output(stream) >= 0 && before != 0;) {
-            int waiting = 0;
-            before = ::ioctl(output(stream), FIONREAD, &waiting) == 0 ? static_cast<std::size_t>(waiting) : 0;
-            if (before != 0) read_output(stream, now);
+        for (int waiting = 1, reads = 0; output(stream) >= 0 && waiting > 0 && reads < kLastReads; ++reads) {
+            if (::ioctl(output(stream), FIONREAD, &waiting) == 0 && waiting > 0) read_output(stream, now);
         }
         int& fd = fds_[static_cast<std::size_t>(stream)];
         if (fd >= 0) ::close(fd);

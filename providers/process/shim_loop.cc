@@ -71,7 +71,9 @@ void ShimLoop::run() {
         }
         if (machine_.ended()) break;
         publish(/*ended=*/false);
-        wait();
+        // Output alone decides nothing: a container that prints much must not cost a status each time.
+        while (!wait()) {
+        }
     }
     kill_stragglers();
     while (!publish(/*ended=*/true)) {
@@ -110,7 +112,7 @@ void ShimLoop::start(const StartContainer& action) {
     containers_.push_back(std::move(*container));
 }
 
-void ShimLoop::wait() {
+bool ShimLoop::wait() {
     std::vector<pollfd> fds = {{signals_, POLLIN, 0}};
     if (watch_ >= 0) fds.push_back({watch_, POLLIN, 0});
     const std::size_t first_pipe = fds.size();
@@ -130,16 +132,23 @@ void ShimLoop::wait() {
         const auto left = std::chrono::ceil<Duration>(*until - now().steady);
         timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 3'600'000));
     }
-    if (::poll(fds.data(), fds.size(), timeout) < 0) return;
+    if (::poll(fds.data(), fds.size(), timeout) < 0) return true;
+    bool only_output = until ? now().steady < *until : true;
     for (std::size_t i = 0; i < pipes.size(); ++i) {
-        if (fds[first_pipe + i].revents != 0) pipes[i].first->read_output(pipes[i].second, now().wall);
+        if (fds[first_pipe + i].revents == 0) continue;
+        pipes[i].first->read_output(pipes[i].second, now().wall);
     }
-    if (watch_ >= 0) {
+    if (watch_ >= 0 && fds[1].revents != 0) {
+        only_output = false;
         std::array<char, 4096> events;
         while (::read(watch_, events.data(), events.size()) > 0) {
         }
     }
-    if (fds[0].revents != 0) take_signals();
+    if (fds[0].revents != 0) {
+        only_output = false;
+        take_signals();
+    }
+    return !only_output;
 }
 
 void ShimLoop::take_signals() {

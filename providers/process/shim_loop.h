@@ -26,7 +26,7 @@ class ShimLoop {
     void take_orders();
     void perform(const Action& action);
     void start(const StartContainer& action);
-    void wait();
+    bool wait();  // false when nothing but output came
     void take_signals();
     void reap();
     void finish_containers();

@@ -122,11 +122,7 @@ Error explain(const Failure& failure, const SpawnRequest& request) {
     if (failure.error == EACCES || failure.error == EPERM) kind = ErrorKind::Forbidden;
     switch (failure.step) {
         case Step::Directory:
-            return {
-                kind,
-                fmt::format("chdir to cwd (\"{}\") set in config.json failed: {}", request.directory, text),
-                {},
-                {}};
+            return {kind, fmt::format("working directory \"{}\": {}", request.directory, text), {}, {}};
         case Step::User:
             return {kind,
                     fmt::format("switching to user {} group {}: {}", request.identity.uid,

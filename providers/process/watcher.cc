@@ -35,14 +35,18 @@ bool same(const ObservedPod& a, const ObservedPod& b) {
 
 }  // namespace
 
+bool is_absent(const PodTrace& trace) {
+    return trace.stage == Stage::Absent || trace.stage == Stage::Intended;
+}
+
 ObservedPod observed_from(const PodTrace& trace) {
     ObservedPod pod;
     pod.id = trace.intent.id;
     pod.status = trace.report.pod_status;
-    if (pod.status.empty() && trace.stage != Stage::Absent) pod.status = {{"phase", "Pending"}};
-    pod.may_be_running = trace.stage != Stage::Ended && trace.stage != Stage::Absent;
+    if (pod.status.empty() && !is_absent(trace)) pod.status = {{"phase", "Pending"}};
+    pod.may_be_running = trace.stage != Stage::Ended && !is_absent(trace);
     pod.removing = trace.report.removing || trace.orders.stop_grace.has_value();
-    pod.gone = trace.stage == Stage::Absent;
+    pod.gone = is_absent(trace);
     if (trace.shim.pid != 0) pod.backend_id = "shim process " + std::to_string(trace.shim.pid);
     return pod;
 }
@@ -51,6 +55,7 @@ Result<PodTrace> settle(const PodStore& store, const std::string& uid, WallTime 
     auto trace = store.inspect(uid);
     if (!trace || trace->stage != Stage::Died) return trace;
     auto report = store.bury(*trace, now);
+    if (!report && report.error().kind == ErrorKind::Conflict) return trace;
     if (!report && report.error().kind != ErrorKind::Unavailable) return fail(report.error());
     if (!report) {
         log().warn("{}: {}", trace->intent.id, report.error().message);
@@ -159,7 +164,7 @@ void Watcher::look(const std::string& uid) {
         return;
     }
     entry.stage = trace->stage;
-    if (trace->stage == Stage::Absent) {
+    if (is_absent(*trace)) {
         ObservedPod last = entry.last;
         const bool seen = entry.seen;
         drop(uid);

@@ -15,6 +15,9 @@
 
 namespace k8sgpu::providers::process {
 
+// Nothing of the pod has run and nothing will without another ensure().
+bool is_absent(const PodTrace& trace);
+
 // What the port says about a trace. Absent → gone.
 ObservedPod observed_from(const PodTrace& trace);
 

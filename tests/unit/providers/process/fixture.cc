@@ -63,6 +63,7 @@ void ProviderTest::SetUp() {
     std::string name = "/tmp/k8sgpu-process-test.XXXXXX";
     ASSERT_NE(::mkdtemp(name.data()), nullptr);
     state_ = name;
+    std::filesystem::permissions(state_, std::filesystem::perms(0711));
     options_.state_directory = state_;
     options_.node = {"k8s.gpu", {"10.0.0.7"}, {}};
     options_.limits.backoff_initial = Duration(50);

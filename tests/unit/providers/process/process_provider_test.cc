@@ -137,19 +137,31 @@ TEST_F(ProviderTest, After_a_reboot_a_pod_that_ran_is_Failed_and_nothing_is_kill
     EXPECT_TRUE(living(desired).empty());
 }
 
-TEST_F(ProviderTest, An_intent_without_a_start_is_started_by_the_next_ensure) {
+TEST_F(ProviderTest, An_intent_without_a_start_is_no_pod_and_written_anew_by_the_next_ensure) {
     options().shim_command = {"/bin/false"};
     restart_provider();
     const DesiredPod desired = pod("echo ran");
     const auto failed = provider().ensure(desired, context());
     ASSERT_FALSE(failed);
     EXPECT_EQ(failed.error().kind, ErrorKind::Unavailable);
-    EXPECT_TRUE(observe(desired).may_be_running);
+    EXPECT_TRUE(observe(desired).gone);
+    EXPECT_TRUE(provider().list(context())->empty());
     options().shim_command = {"/proc/self/exe", "process-shim"};
     restart_provider();
+    EXPECT_FALSE(std::filesystem::exists(paths(desired).dir));
     run(desired);
     ASSERT_TRUE(wait_ended(desired));
     EXPECT_EQ(log_of(desired), "ran\n");
+}
+
+TEST_F(ProviderTest, Removing_what_was_never_started_leaves_nothing) {
+    options().shim_command = {"/bin/false"};
+    restart_provider();
+    const DesiredPod desired = pod("echo ran");
+    ASSERT_FALSE(provider().ensure(desired, context()));
+    EXPECT_TRUE(std::filesystem::exists(paths(desired).intent()));
+    ASSERT_TRUE(provider().remove(desired.id, seconds(30), context()));
+    EXPECT_FALSE(std::filesystem::exists(paths(desired).dir));
 }
 
 TEST_F(ProviderTest, Remove_lets_the_process_end_in_order_and_the_trace_goes_after_a_while) {
