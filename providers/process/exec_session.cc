@@ -26,6 +26,8 @@ constexpr Duration kHangUpPatience{1000};
 // A terminal hands output on by a kernel worker: after the end of the command some may still come.
 constexpr int kTerminalSettleMs = 100;
 constexpr Duration kLongestPoll{1000};  // how late a passed deadline is seen
+// More than a pipe holds: beyond this it is a child left behind that writes, not the command that has ended.
+constexpr std::size_t kMaxAfterEnd = 1U << 20U;
 
 class Fd {
   public:
@@ -161,7 +163,8 @@ class Session {
     void pump_out(Fd& fd, net::ByteStream* to, int settle_ms) {
         std::array<char, kChunk> chunk;
         bool ended = false;  // the command; what it wrote before is still read
-        while (!client_gone()) {
+        std::size_t after_end = 0;
+        while (!client_gone() && after_end <= kMaxAfterEnd) {
             if (!wait_for(fd.get(), POLLIN, !ended, ended ? settle_ms : -1)) {
                 if (ended || client_gone()) break;
                 ended = true;
@@ -169,6 +172,7 @@ class Session {
             }
             const ssize_t got = ::read(fd.get(), chunk.data(), chunk.size());
             if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+            if (ended && got > 0) after_end += static_cast<std::size_t>(got);
             if (got <= 0) break;  // EIO is how a terminal says that its last process has left
             if (to == nullptr) continue;
             if (!to->write({chunk.data(), static_cast<std::size_t>(got)}, stream_context())) hang_up();

@@ -83,6 +83,18 @@ Result<void> make_work_directory(const PodPaths& paths, const PodIntent& intent)
     return {};
 }
 
+// What create() leaves when it is interrupted before pod.json is there; anything that is not ours stays.
+void clear_unfinished(const PodPaths& files) {
+    auto names = entries(files.dir);
+    if (!names) return;
+    for (const std::string& name : *names) {
+        if (name.rfind("pod.json.", 0) == 0) ::unlink((files.dir + "/" + name).c_str());
+    }
+    ::unlink(files.lock().c_str());
+    for (const std::string& path : {files.logs(), files.termination(), files.work(), files.dir})
+        ::rmdir(path.c_str());
+}
+
 // Reads what the starting shim complains about until it has closed its end or time is up.
 std::string read_complaint(int fd, const CallContext& ctx) {
     std::string text;
@@ -123,10 +135,10 @@ Result<void> PodStore::open() {
         std::error_code ignored;
         if (name.rfind(kTrash, 0) == 0) fs::remove_all(pods + "/" + name, ignored);
         if (!is_safe_uid(name)) continue;
-        // Nothing of it ever ran, and what it should run may have changed: the next ensure() writes it anew.
         const auto trace = inspect(name);
-        const bool unfinished = trace && (trace->stage == Stage::Intended || trace->stage == Stage::Absent);
-        if (!unfinished) continue;
+        if (trace && trace->stage == Stage::Absent) clear_unfinished(paths(name));
+        if (!trace || trace->stage != Stage::Intended) continue;
+        // Nothing of it ever ran, and what it should run may have changed: the next ensure() writes it anew.
         if (auto gone = discard(name); !gone && gone.error().kind != ErrorKind::Conflict) return gone;
     }
     return {};

@@ -169,6 +169,12 @@ TEST_F(ExecTest, A_background_child_that_keeps_the_output_open_does_not_hold_the
     EXPECT_EQ(io_.out.written(), "started\n");
 }
 
+TEST_F(ExecTest, A_background_child_that_never_stops_writing_does_not_hold_the_session) {
+    const auto exit = sh("yes & exit 5");
+    ASSERT_TRUE(exit);
+    EXPECT_EQ(exit->code, 5);
+}
+
 TEST_F(ExecTest, A_terminal_is_one_with_the_size_that_the_client_has) {
     io_.with_stdin = true;
     io_.sizes = {{80, 24}, {132, 43}};

@@ -154,6 +154,22 @@ TEST_F(ProviderTest, An_intent_without_a_start_is_no_pod_and_written_anew_by_the
     EXPECT_EQ(log_of(desired), "ran\n");
 }
 
+TEST_F(ProviderTest, A_creation_cut_short_is_cleared_at_the_next_start_and_nothing_of_others_is) {
+    const std::string pods = pods_directory(state_);
+    std::filesystem::create_directories(pods + "/cut/work");
+    std::ofstream(pods + "/cut/pod.json.a1b2c3") << "secret";
+    std::filesystem::create_directories(pods + "/foreign/work");
+    std::ofstream(pods + "/foreign/work/thesis") << "years";
+    std::ofstream(pods + "/note") << "to myself";
+    std::filesystem::create_directories(pods + "/.trash-old/logs");
+    restart_provider();
+    EXPECT_FALSE(std::filesystem::exists(pods + "/cut"));
+    EXPECT_FALSE(std::filesystem::exists(pods + "/.trash-old"));
+    EXPECT_EQ(read(pods + "/foreign/work/thesis"), "years");
+    EXPECT_EQ(read(pods + "/note"), "to myself");
+    EXPECT_TRUE(provider().list(context())->empty());
+}
+
 TEST_F(ProviderTest, Removing_what_was_never_started_leaves_nothing) {
     options().shim_command = {"/bin/false"};
     restart_provider();
