@@ -121,19 +121,20 @@ class Agents:
         self._session.agents.append(agent)
         return agent
 
-    def end(self, agent):
-        """Ends the agent for good and removes its Node, so that the next one registers afresh."""
-        agent.kill()
-        local = Cluster(agent.bed.local, "default")
-        local.delete(f"/api/v1/nodes/{agent.node}")
-        wait_for(lambda: local.get(f"/api/v1/nodes/{agent.node}") is None, 10, f"node {agent.node} to be gone")
-        local.delete(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{agent.node}")
-        if agent in self._session.agents:
-            self._session.agents.remove(agent)
+    def end(self, *agents):
+        """Ends agents for good and removes their Nodes, so that the next ones register afresh."""
+        for agent in agents:
+            agent.kill()
+            if agent in self._session.agents:
+                self._session.agents.remove(agent)
+        for bed, node in {(agent.bed, agent.node) for agent in agents}:
+            local = Cluster(bed.local, "default")
+            local.delete(f"/api/v1/nodes/{node}")
+            wait_for(lambda: local.get(f"/api/v1/nodes/{node}") is None, 10, f"node {node} to be gone")
+            local.delete(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node}")
 
     def end_all(self):
-        for agent in self._mine:
-            self.end(agent)
+        self.end(*self._mine)
         self._mine.clear()
 
 

@@ -36,8 +36,7 @@ def start(agents, bed, kubeconfig, request):
         return made[-1].start()
 
     yield starter
-    for agent in made:
-        agents.end(agent)
+    agents.end(*made)
 
 
 def requests(cluster):
@@ -77,6 +76,14 @@ def serves(agent):
 def port_is_open(agent):
     with socket.create_connection((agent.address, agent.port), 2):
         return True
+
+
+def test_a_request_that_nobody_will_sign_is_approved_at_once(never_issued):
+    """The complaint comes after two minutes; test_oldest_minor.py waits for it."""
+    other = Cluster(never_issued.bed.local, "default")
+    wait_for(lambda: [item for item in requests(other) if condition(item, "Approved").get("status") == "True"], 20, "the approval")
+    status, text = never_issued.health("/readyz")
+    assert status == 503 and "[-]certificate failed" in text, text
 
 
 def test_kubelet_signer_as_a_service_account(start, cluster, bed):
@@ -255,7 +262,8 @@ def test_another_address_asks_for_another_certificate(start, cluster, bed):
         second = start(node_ip=f"{bed.agent_address.rsplit('.', 1)[0]}.31", cert_dir=first.state / "pki")
         second.address = f"{bed.agent_address.rsplit('.', 1)[0]}.31"
         second.wait_ready()
-        assert second.certificate()["serialNumber"] != serial
+        # The old one is served until the new one is there.
+        wait_for(lambda: serves(second) and second.certificate()["serialNumber"] != serial, 15, "a certificate for the new address")
         wait_for(
             lambda: cluster.get("/api/v1/nodes/k8s.gpu")["status"]["addresses"] == [{"type": "InternalIP", "address": second.address}],
             10,

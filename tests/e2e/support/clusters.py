@@ -27,8 +27,8 @@ def parse_time(text):
 
 
 def condition(object_, type_):
-    """The condition of that type, or an empty dict."""
-    for entry in object_.get("status", {}).get("conditions", []):
+    """The condition of that type, or an empty dict: also of an object that is not there."""
+    for entry in (object_ or {}).get("status", {}).get("conditions", []):
         if entry["type"] == type_:
             return entry
     return {}
@@ -67,11 +67,9 @@ class Cluster:
     def popen(self, *arguments, **options):
         return subprocess.Popen(kubectl_command(self.cluster, *arguments), text=True, **options)
 
-    def apply(self, *objects, namespace=None):
-        """Objects as dicts, or the text of a manifest."""
-        text = "\n---\n".join(object_ if isinstance(object_, str) else json.dumps(object_) for object_ in objects)
-        arguments = ["apply", "-f", "-"] + (["-n", namespace] if namespace else [])
-        return self.kubectl(*arguments, input=text)
+    def apply(self, *objects):
+        # One List: older kubectls do not take several documents of JSON.
+        return self.kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     # --- objects ---
 
