@@ -1,5 +1,7 @@
 #include "kube/kubeconfig.h"
 
+#include <unistd.h>
+
 #include <filesystem>
 #include <map>
 
@@ -120,6 +122,8 @@ Result<void> merge_file(const std::string& file, const std::string& text, Merged
 }
 
 std::vector<std::string> split_paths(const std::string& paths) {
+    // kubectl's --kubeconfig is one path, and user names such as system:node:x end up in file names.
+    if (::access(paths.c_str(), F_OK) == 0) return {paths};
     std::vector<std::string> files;
     for (std::size_t from = 0; from <= paths.size();) {
         const std::size_t to = std::min(paths.find(':', from), paths.size());

@@ -86,9 +86,15 @@ void App::start_node(std::stop_token stop) {
         (void)!::write(fatal_event_.get(), &one, sizeof one);
     };
     *waiting_for_.lock() = "the API server " + local_config_.server;
-    const auto cluster = wait_for_cluster(*client_, clock_, stop, [this](const std::string& why) {
+    const auto cluster = wait_for_cluster(*client_, clock_, stop, [this](const Error& why) {
         auto shown = waiting_for_.lock();
-        std::string text = fmt::format("the API server {}: {}", local_config_.server, why);
+        std::string text = fmt::format("the API server {}: {}", local_config_.server, why.message);
+        // The server says no more than the word, whether a credential has expired or was never one of its
+        // own.
+        if (why.kind == ErrorKind::Unauthorized) {
+            text += fmt::format("; the credentials of {} have expired or are another cluster's: renew them",
+                                local_config_.origin);
+        }
         if (text != *shown) log().warn("waiting for {}", text);
         *shown = std::move(text);
     });

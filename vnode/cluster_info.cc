@@ -45,14 +45,14 @@ Result<ClusterInfo> fetch_cluster_info(kube::ApiClient& client, const CallContex
 }
 
 Result<ClusterInfo> wait_for_cluster(kube::ApiClient& client, Clock& clock, std::stop_token stop,
-                                     const std::function<void(const std::string&)>& waiting) {
+                                     const std::function<void(const Error&)>& waiting) {
     Backoff backoff({Duration(500), Duration(10'000), 2.0, 0.2});
     while (true) {
         auto info = fetch_cluster_info(client, CallContext::with_timeout(clock, kAttempt, stop));
         if (info) return info;
         if (stop.stop_requested())
             return fail(ErrorKind::Cancelled, "stopped while waiting for the API server");
-        waiting(info.error().message);
+        waiting(info.error());
         clock.sleep_for(backoff.next(), stop);
     }
 }

@@ -22,7 +22,7 @@ Result<ClusterInfo> fetch_cluster_info(kube::ApiClient& client, const CallContex
 
 // Repeats until it succeeds or `stop` asks; every failure goes to `waiting` (for the log and /readyz).
 Result<ClusterInfo> wait_for_cluster(kube::ApiClient& client, Clock& clock, std::stop_token stop,
-                                     const std::function<void(const std::string&)>& waiting);
+                                     const std::function<void(const Error&)>& waiting);
 
 // The local address that faces `host`:`port`, for --node-ip; asks the routing table, sends nothing.
 // Invalid when that is a loopback address: the API server refuses to proxy there.

@@ -34,6 +34,13 @@ std::uint64_t version_of(const Json& object) {
     return version;
 }
 
+// The backend is removing the copy of a pod that nobody deletes here.
+bool removed_by_others(const PodRecord& record) {
+    return record.local != nullptr && record.backend->removing && !record.removed_at &&
+           !kube::is_deleting(*record.local) &&
+           !is_terminal_phase(string_at(*record.local, {"status", "phase"}));
+}
+
 }  // namespace
 
 PodController::PodController(PodControllerOptions options, AdmissionCheck check)
@@ -189,6 +196,11 @@ void PodController::on(const BackendChanged& event, Times now, Intents& out) {
 void PodController::take_backend(PodRecord& record, const ObservedPod& pod, Intents& out) {
     record.backend = pod;
     record.known_absent = pod.gone;
+    if (removed_by_others(record)) {
+        // However its containers end now, even well: it was not done. Lost only once nothing of it can run.
+        record.interrupted = record.interrupted || pod.may_be_running;
+        if (record.interrupted && !pod.may_be_running) lose(record, out);
+    }
     if (!pod.gone) {
         record.verdict.blocked.reset();
         record.verdict.forwarded = "True";
@@ -208,19 +220,18 @@ void PodController::take_backend(PodRecord& record, const ObservedPod& pod, Inte
     const bool deleting = kube::is_deleting(*record.local);
     const bool ended = is_terminal_phase(string_at(pod.status, {"phase"})) ||
                        is_terminal_phase(string_at(*record.local, {"status", "phase"}));
-    if (!deleting && !ended && (was_forwarded(*record.local) || record.accepted_at)) {
-        lose(record,
-             fmt::format("the pod's copy {} at provider {} was removed by somebody else", pod.backend_id,
-                         options_.provider_name),
-             out);
-    }
+    if (!deleting && !ended && (was_forwarded(*record.local) || record.accepted_at)) lose(record, out);
 }
 
-void PodController::lose(PodRecord& record, const std::string& message, Intents& out) {
+void PodController::lose(PodRecord& record, Intents& out) {
     if (record.verdict.lost) return;
-    record.verdict.lost = Refused{"RemotePodLost", message + "; it is not run a second time under this UID"};
-    log().warn("{}: {}", record.id, record.verdict.lost->message);
-    out.push_back(RecordEvent{record.local, "Warning", "RemotePodLost", record.verdict.lost->message});
+    const std::string message = fmt::format(
+        "the pod's copy {}at provider {} was removed by somebody else; it is not run a second time under "
+        "this UID",
+        record.backend->backend_id.empty() ? "" : record.backend->backend_id + " ", options_.provider_name);
+    record.verdict.lost = Refused{"RemotePodLost", message};
+    log().warn("{}: {}", record.id, message);
+    out.push_back(RecordEvent{record.local, "Warning", "RemotePodLost", message});
 }
 
 // ---- results

@@ -174,7 +174,7 @@ class PodController {
     void take_local(PodRecord& record, kube::ObjectPtr pod, Intents& out);
     void take_backend(PodRecord& record, const providers::ObservedPod& pod, Intents& out);
     void admit(PodRecord& record, Intents& out);
-    void lose(PodRecord& record, const std::string& message, Intents& out);
+    void lose(PodRecord& record, Intents& out);
     void back_off(PodRecord& record, const Error& error, const std::string& doing, Times now, Intents& out);
 
     // Asks decide() and the status lane; erases the record when nothing is left on either side.

@@ -54,6 +54,7 @@ struct PodRecord {
     std::optional<SteadyTime> removed_at;              // when that was
     int absent_lists = 0;                              // complete backend lists in a row that had no copy
     int stranger_lists = 0;       // complete backend lists in a row with a copy that has no local pod
+    bool interrupted = false;     // somebody else began to remove the copy while it could still run
     bool known_absent = false;    // the backend said, about this pod alone: no copy
     bool confirmed_gone = false;  // the local API server said, about this pod alone: gone
 

@@ -27,13 +27,19 @@ KEEP = os.environ.get("K8SGPU_E2E_KEEP") == "1"
 def pytest_configure(config):
     config.addinivalue_line("markers", "oldest_minor: runs against the oldest Kubernetes minor that is supported")
     config.addinivalue_line("markers", "needs_remote: needs the remote cluster with its real kubelet")
+    config.addinivalue_line("markers", "needs_namespaces: needs network namespaces: cuts links or changes addresses")
 
 
 def pytest_collection_modifyitems(items):
-    reason = remote_unavailable_reason() if any(item.get_closest_marker("needs_remote") for item in items) else None
-    for item in items:
-        if reason and item.get_closest_marker("needs_remote"):
-            item.add_marker(pytest.mark.skip(reason=f"remote cluster: {reason}"))
+    # tools/test_summary.py knows these words.
+    for marker, kind, unavailable in (
+        ("needs_remote", "remote cluster", remote_unavailable_reason),
+        ("needs_namespaces", "network namespaces", network.unavailable_reason),
+    ):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        reason = unavailable() if marked else None
+        for item in marked if reason else []:
+            item.add_marker(pytest.mark.skip(reason=f"{kind}: {reason}"))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -61,7 +67,7 @@ def work_folder(request):
 
 def _bring_up(name, minor):
     if not binary().exists():
-        pytest.exit(f"{binary()} is not there: build it with tools/build, or name it in K8SGPU_BINARY", returncode=3)
+        pytest.fail(f"{binary()} is not there: build it with tools/build, or name it in K8SGPU_BINARY", pytrace=False)
     if KEEP and name in state.names():
         return Testbed.attach(name)
     Testbed.down(name)  # of a run that was killed
@@ -69,7 +75,7 @@ def _bring_up(name, minor):
     try:
         return Testbed.up(name, minor=minor, remote=remote_unavailable_reason() is None, netns=not without_namespaces)
     except TestbedError as error:
-        pytest.exit(error.explain(), returncode=3)
+        pytest.fail(error.explain(), pytrace=False)
 
 
 def _bed(name, minor):

@@ -182,6 +182,7 @@ def test_a_port_in_use_stops_the_start(agents, bed, kubeconfig, tmp_path):
 # --- the cluster ---
 
 
+@pytest.mark.needs_namespaces
 def test_an_unreachable_api_server_is_waited_for(agent, bed):
     cluster = Cluster(bed.local, "default")
     bed.link("cut", "local")

@@ -252,6 +252,7 @@ def test_the_certificate_survives_in_a_secret(start, cluster):
     cluster.delete(path)
 
 
+@pytest.mark.needs_namespaces
 def test_another_address_asks_for_another_certificate(start, cluster, bed):
     """Restarted with the same directory at an address that the stored certificate does not name."""
     first = start().wait_ready()

@@ -9,7 +9,7 @@ import pytest
 
 from support import access, pods
 from support.clusters import Cluster, condition, parse_time, states
-from support.following import PodWatch
+from support.following import CreationWatch, PodWatch
 from support.pod_tests import PodTests
 from support.waiting import stays, wait_for
 
@@ -27,6 +27,14 @@ def agent(agents, bed, kubeconfig, remote_kubeconfig):
 @pytest.fixture(scope="module")
 def remote(bed):
     return Cluster(bed.remote, access.TENANT)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def creations(remote):
+    """From before the first test: a remote pod that is made a second time after it has gone would otherwise not be noticed."""
+    watch = CreationWatch(remote)
+    yield watch
+    watch.stop()
 
 
 def copies_of(remote, uid):
@@ -118,6 +126,35 @@ class TestForwardedPods(PodTests):
 
     def anywhere(self, uid):
         return copies_of(self.remote, uid)
+
+
+def test_a_job_loses_and_doubles_nothing_while_the_agent_is_killed_again_and_again(agent, local, remote, creations):
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "harried", "namespace": local.namespace},
+        "spec": {
+            "completions": 12,
+            "parallelism": 6,
+            "backoffLimit": 0,
+            "template": {"spec": pods.spec(pods.container("echo $HOSTNAME; sleep 1"))},
+        },
+    }
+    local.apply(job)
+    for pause in (0.3, 1.1, 0.7, 1.7, 0.5, 1.3):
+        time.sleep(pause)
+        agent.kill()
+        agent.start()
+    local.kubectl("wait", "--for=condition=Complete", "job/harried", "-n", local.namespace, "--timeout=90s")
+    made = local.pods("job-name=harried")
+    assert [pod["status"]["phase"] for pod in made] == ["Succeeded"] * 12, "a pod was lost and replaced"
+    for pod in made:
+        name = pod["metadata"]["name"]
+        assert creations.created[f"{name}-{pod['metadata']['uid']}"] == 1
+        assert local.kubectl("logs", name, "-n", local.namespace) == f"{name}\n"
+    agent.wait_ready()
+    local.kubectl("delete", "job", "harried", "-n", local.namespace)
+    local.wait_no_pods_of("job-name=harried")
 
 
 def test_a_deployment_of_three_is_scheduled_here_and_run_there(agent, local, remote):
@@ -409,8 +446,9 @@ def test_the_orphan_of_the_kill_is_ended(remote):
     wait_for(lambda: not copies_of(remote, uid), 90, "the orphan to be removed", interval=0.5)
 
 
-def test_nothing_is_left_and_nothing_was_denied(agent, local, remote):
+def test_nothing_was_made_twice_nothing_is_left_and_nothing_was_denied(agent, local, remote, creations):
     local.clear()
+    assert len(creations.created) > 40 and max(creations.created.values()) == 1, creations.created.most_common(5)
 
     def left():
         names = [f"pod {pod['metadata']['name']}" for pod in remote.pods()]

@@ -1,7 +1,10 @@
-"""Watches one pod until it is gone, and notes when."""
+"""Watches of pods: one until it is gone, or the creations of a whole namespace."""
 
+import collections
 import threading
 import time
+
+from testbed import TestbedError
 
 
 class PodWatch:
@@ -32,6 +35,33 @@ class PodWatch:
         self._thread.join(timeout)
         assert self.gone_at is not None, f"not gone after {timeout} s; seen: {[(kind, pod['status']) for _, kind, pod in self.events[-2:]]}"
         return self.gone_at
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+
+
+class CreationWatch:
+    """Counts how often each pod of a namespace was created, by name, over interruptions of the network."""
+
+    def __init__(self, cluster):
+        self._api = cluster.api
+        self._path = f"{cluster.pod_path()}?watch=1"
+        self._version = cluster.api.get(cluster.pod_path())["metadata"]["resourceVersion"]
+        self._stop = threading.Event()
+        self.created = collections.Counter()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                for event in self._api.watch(f"{self._path}&resourceVersion={self._version}", self._stop, timeout=5):
+                    self._version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] == "ADDED":
+                        self.created[event["object"]["metadata"]["name"]] += 1
+            except (OSError, TestbedError):
+                self._stop.wait(0.5)
 
     def stop(self):
         self._stop.set()

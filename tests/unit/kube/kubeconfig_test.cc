@@ -58,6 +58,11 @@ class KubeconfigTest : public testing::Test {
     TempDir dir;
 };
 
+TEST_F(KubeconfigTest, Existing_file_with_a_colon_in_its_name_is_one_path) {
+    const std::string file = dir.write("system:node:x.kubeconfig", kGood);
+    EXPECT_TRUE(load_kubeconfig(file, {.context = "other", .trusted_only = false}));
+}
+
 TEST_F(KubeconfigTest, Resolves_the_current_context_with_paths_relative_to_the_file) {
     const std::string file = dir.write("sub/config", kGood);
     const auto config = load_kubeconfig(file);

@@ -436,9 +436,12 @@ TEST(SpdySession, Peer_that_asks_without_reading_is_cut_off) {
     Scripted peer(as(MuxRole::Server), real_clock(), 1000);
     std::string pings;
     for (int i = 0; i < 1000; ++i) pings += encode_ping(1);
-    while (!peer.session->ended().stop_requested()) {
-        static_cast<void>(peer.wire->write(pings, within(Duration(100))));
-    }
+    Thread asker("asker", [&](const std::stop_token&) {
+        while (peer.wire->write(pings, soon())) {
+        }
+    });
+    EXPECT_EQ(kind_of(peer.session->accept(soon())), ErrorKind::Protocol);
+    peer.wire->cancel();
     EXPECT_EQ(peer.session->end_reason().kind, ErrorKind::Protocol);
 }
 

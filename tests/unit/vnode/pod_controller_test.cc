@@ -120,6 +120,39 @@ TEST(PodController, A_copy_removed_by_somebody_else_fails_the_pod_and_is_not_run
     EXPECT_THAT(cluster.events, Contains("RemotePodLost"));
 }
 
+TEST(PodController, A_copy_interrupted_by_somebody_else_is_lost_even_if_it_ends_well) {
+    SmallCluster cluster = synced();
+    cluster.create_pod(make_pod("a", "u1"));
+    cluster.settle();
+    cluster.report("u1", running_status());
+    cluster.settle();
+    cluster.backend["u1"].removing = true;
+    cluster.report("u1", running_status());
+    cluster.settle();
+    EXPECT_EQ(cluster.phase("u1"), "Running") << "not terminal while a container may run";
+    cluster.report("u1", ended_status(0));
+    cluster.settle();
+    cluster.backend_pod_vanishes("u1");
+    cluster.settle();
+    EXPECT_EQ(cluster.phase("u1"), "Failed");
+    EXPECT_EQ(string_at(cluster.api["u1"], {"status", "reason"}), "RemotePodLost");
+    EXPECT_TRUE(kube::condition_is_true(cluster.api["u1"], "DisruptionTarget"));
+    EXPECT_EQ(cluster.creations["u1"], 1);
+}
+
+TEST(PodController, A_copy_that_had_ended_before_somebody_else_removed_it_keeps_its_result) {
+    SmallCluster cluster = synced();
+    cluster.create_pod(make_pod("a", "u1"));
+    cluster.settle();
+    cluster.report("u1", ended_status(0));
+    cluster.backend["u1"].removing = true;
+    cluster.report("u1", ended_status(0));
+    cluster.backend_pod_vanishes("u1");
+    cluster.settle();
+    EXPECT_EQ(cluster.phase("u1"), "Succeeded");
+    EXPECT_EQ(string_at(cluster.api["u1"], {"status", "reason"}), "");
+}
+
 TEST(PodController, A_copy_lost_while_the_agent_was_down_fails_the_pod_too) {
     SmallCluster cluster = synced();
     cluster.create_pod(make_pod("a", "u1"));
