@@ -46,6 +46,8 @@ def problems_of(path):
             continue
         target = match[1]
         where = f"{name}:{number}: includes {target}"
+        if here == "tests" and (path.parent / target).is_file():
+            continue  # a helper next to its tests
         there = layer_of(target)
         if there is None or not (ROOT / target).is_file():
             yield f"{where}: no such file; write the path from the root of the repository"
