@@ -58,8 +58,11 @@ CertificateSubject subject_of(const X509& certificate) {
         const int nid = OBJ_obj2nid(X509_NAME_ENTRY_get_object(entry));
         std::string value = text_of(X509_NAME_ENTRY_get_data(entry));
         // Of several CNs the last counts, as in Go, so that both sides of a cluster see the same user.
-        if (nid == NID_commonName) subject.common_name = std::move(value);
-        if (nid == NID_organizationName) subject.organizations.push_back(std::move(value));
+        if (nid == NID_commonName) {
+            subject.common_name = std::move(value);
+        } else if (nid == NID_organizationName) {
+            subject.organizations.push_back(std::move(value));
+        }
     }
     return subject;
 }

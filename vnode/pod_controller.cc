@@ -9,7 +9,6 @@
 namespace k8sgpu::vnode {
 namespace {
 
-using providers::Accepted;
 using providers::Blocked;
 using providers::DesiredPod;
 using providers::ObservedPod;

@@ -77,7 +77,6 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
             node_->update_facts([&](NodeFacts& facts) { facts.capacity = capacity; });
         });
     NodeFacts facts;
-    facts.capacity = capacity_->first(kCapacityPatience, stop);
     facts.server_version = inputs_.cluster.server_version;
     node_ =
         std::make_unique<NodeKeeper>(node_config(inputs_), facts, clock_, client_, std::random_device{}());
@@ -107,6 +106,8 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
         pods_->dispatch(ClassesListed{names});
     });
     if (auto started = provider.start(*pods_); !started) return started;
+    const Capacity offered = capacity_->first(kCapacityPatience, stop);
+    node_->update_facts([&](NodeFacts& known) { known.capacity = offered; });
     capacity_->start();
     return {};
 }
