@@ -150,6 +150,7 @@ def test_the_certificate_is_the_nodes_own(agent, bed):
     assert ("IP Address", agent.address) in certificate["subjectAltName"]
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_old_tls_is_refused(agent):
     context = agent.tls()
     context.minimum_version = ssl.TLSVersion.TLSv1

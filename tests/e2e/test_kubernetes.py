@@ -343,7 +343,7 @@ def test_an_image_that_cannot_be_pulled_is_shown_as_the_kubelet_shows_it(local):
     local.wait_pod_gone("imageless", 15)
 
 
-def test_a_remote_pod_removed_by_somebody_else_is_lost_and_its_deployment_replaces_it(local, remote):
+def test_a_remote_pod_removed_by_somebody_else_is_lost_and_its_deployment_replaces_it(local, remote, creations):
     deployment(local, "replaced", 1)
     pod = local.pods("app=replaced")[0]
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
@@ -361,7 +361,8 @@ def test_a_remote_pod_removed_by_somebody_else_is_lost_and_its_deployment_replac
     local.kubectl("rollout", "status", "deployment/replaced", "-n", local.namespace, "--timeout=30s")
     running = [pod for pod in local.pods("app=replaced") if pod["status"]["phase"] == "Running"]
     assert len(running) == 1 and running[0]["metadata"]["uid"] != uid
-    assert not copies_of(remote, uid), "a lost pod is not run a second time"
+    wait_for(lambda: not copies_of(remote, uid), 15, "the remote pod to be gone")
+    assert creations.created[f"{name}-{uid}"] == 1, "a lost pod is not run a second time"
     watch.stop()
     local.kubectl("delete", "deployment", "replaced", "-n", local.namespace)
     local.delete_pod(name)
