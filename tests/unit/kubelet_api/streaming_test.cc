@@ -28,6 +28,10 @@ struct StreamingTest : ApiTest {
             return providers::ExitStatus{static_cast<int>(request.command.size())};
         };
     }
+    // Sessions write into `seen`: they end before it goes.
+    ~StreamingTest() override {
+        if (server) server->stop();
+    }
     static net::HeaderLines spdy(std::vector<std::string> versions) {
         net::HeaderLines lines = {{"Connection", "Upgrade"}, {"Upgrade", "SPDY/3.1"}};
         for (std::string& version : versions)

@@ -223,8 +223,8 @@ TEST_F(KubernetesProviderTest, What_is_left_out_is_told_once_when_the_pod_is_mad
                 {"projected", {{"sources", Json::array({{{"serviceAccountToken", {{"path", "t"}}}}})}}}}})}});
     ASSERT_TRUE(provider_.start(observer_));
     ASSERT_TRUE(accepted(pod));
+    RecordingObserver second;  // outlives the provider's threads
     KubernetesProvider after_restart(provider_options(), client_, local_, clock_);
-    RecordingObserver second;
     ASSERT_TRUE(after_restart.start(second));
     ASSERT_TRUE(after_restart.ensure(pod, ctx()));
     ASSERT_EQ(observer_.seen().events.size(), 1U);
