@@ -3,6 +3,7 @@
 Environment: K8SGPU_BINARY (default build/k8sgpu); K8SGPU_E2E_KEEP=1 leaves the test beds up, for the next run to find.
 """
 
+import fcntl
 import os
 import shutil
 import sys
@@ -65,6 +66,24 @@ def work_folder(request):
         shutil.rmtree(folder)
 
 
+def _own(name):
+    """`name`, or with a number behind it where another run of this suite has it. The lock ends with this process."""
+    for number in range(1, 20):
+        mine = name if number == 1 else f"{name}-{number}"
+        lock = open(Path(tempfile.gettempdir()) / f"k8sgpu-{os.getuid()}-{mine}.lock", "a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _locks.append(lock)
+        return mine
+    pytest.fail(f"too many runs of this suite at once: {name}", pytrace=False)
+
+
+_locks = []
+
+
 def _bring_up(name, minor):
     if not binary().exists():
         pytest.fail(f"{binary()} is not there: build it with tools/build, or name it in K8SGPU_BINARY", pytrace=False)
@@ -79,6 +98,7 @@ def _bring_up(name, minor):
 
 
 def _bed(name, minor):
+    name = _own(name)
     bed = _bring_up(name, minor)
     access.grant(Cluster(bed.local, "default"), "runtimeclass.yaml")
     if bed.remote:
