@@ -91,15 +91,19 @@ void PodExecutor::run(const DoObserve& intent, std::stop_token stop) {
 }
 
 void PodExecutor::run(const DoConfirmAbsent& intent, std::stop_token stop) {
-    // A quorum read: the watch cache may lag behind what another API server has committed.
-    const auto pod = local_.get(kube::resources::kPods, intent.id.ns, intent.id.name, call(stop));
+    // A quorum read: the watch cache may lag behind what another API server has committed. And a list,
+    // because a node identity may get only pods that are there; asking for one that has gone is answered with
+    // Forbidden.
+    kube::ListOptions query;
+    query.field_selector =
+        fmt::format("metadata.name={},spec.nodeName={}", intent.id.name, options_.controller.node_name);
+    const auto pods = local_.list(kube::resources::kPods, intent.id.ns, query, call(stop));
     Result<bool> absent = false;
-    if (pod) {
-        absent = string_at(*pod, {"metadata", "uid"}) != intent.id.uid;
-    } else if (pod.error().kind == ErrorKind::NotFound) {
-        absent = true;
+    if (pods) {
+        absent = std::none_of(pods->items.begin(), pods->items.end(),
+                              [&](const Json& pod) { return kube::uid_of(pod) == intent.id.uid; });
     } else {
-        absent = fail(pod.error());
+        absent = fail(pods.error());
     }
     if (absent && *absent) log().info("{}: gone from the local cluster; its copy ends", intent.id);
     dispatch(WorkDone{intent.id, ConfirmResult{std::move(absent)}});
