@@ -146,6 +146,11 @@ def test_kubelet_signer_as_a_node(start, cluster, bed, request):
     local.create_pod(pod)
     local.wait_phase("configured", "Succeeded")
     assert local.kubectl("logs", "configured", "-n", local.namespace) == "green\n"
+    # A pod that is gone may no longer be asked for by its name; it must be seen to be gone all the same.
+    local.create_pod(pods.pod("forced", pods.UNTIL_TERM))
+    uid = local.wait_ready("forced")["metadata"]["uid"]
+    local.delete_pod("forced", 0)
+    wait_for(lambda: not agent.processes_of(uid), 15, "the processes of a force-deleted pod to end")
     # A deleted Node comes back without what NodeRestriction forbids.
     before = cluster.get("/api/v1/nodes/k8s.gpu")["metadata"]["uid"]
     cluster.delete("/api/v1/nodes/k8s.gpu")
