@@ -13,10 +13,20 @@ constexpr Duration kReportEvery{300'000};  // and its nodeStatusReportFrequency
 
 }  // namespace
 
-NodeController::NodeController(NodeConfig config, std::uint32_t seed)
-    : config_(std::move(config)), backoff_({Duration(100), Duration(7'000), 2.0, 0.1}, seed) {}
+NodeController::NodeController(NodeConfig config, std::uint32_t seed, InUse in_use)
+    : config_(std::move(config)),
+      in_use_(std::move(in_use)),
+      backoff_({Duration(100), Duration(7'000), 2.0, 0.1}, seed) {}
+
+LinkReport NodeController::link_report(SteadyTime now) const {
+    LinkReport report{link_.reach(), link_.message(), !link_.not_ready(now), std::nullopt};
+    if (in_use_ && link_.holds_back(now)) report.in_use = in_use_();
+    return report;
+}
 
 std::optional<NodeCall> NodeController::next(Times now) {
+    link_.set_policy(facts_.link_policy);
+    link_.observe(facts_.provider, facts_.provider_message, now.now);
     if (now.now < not_before_) {
         wakeup_ = not_before_;
         return std::nullopt;
@@ -25,7 +35,7 @@ std::optional<NodeCall> NodeController::next(Times now) {
         case State::Unknown:
             return FetchNode{};
         case State::Absent:
-            return CreateNode{build_node(config_, facts_, now.wall)};
+            return CreateNode{build_node(config_, facts_, link_report(now.now), now.wall)};
         case State::Present:
             break;
     }
@@ -42,13 +52,16 @@ std::optional<NodeCall> NodeController::next(Times now) {
     problem_.clear();
     if (Json patch = node_metadata_patch(config_, *node_); !patch.is_null())
         return PatchNode{std::move(patch), ""};
+    if (Json patch = link_.taint_patch(*node_, now.now); !patch.is_null())
+        return PatchNode{std::move(patch), "", /*taints=*/true};
     const Json& status = object_at(*node_, {"status"});
-    const Json wanted = build_node_status(config_, facts_, status, now.wall);
+    const Json wanted = build_node_status(config_, facts_, link_report(now.now), status, now.wall);
     if (Json patch = node_status_patch(status, wanted, now.now >= next_report_); !patch.is_null()) {
         return PatchNode{std::move(patch), "status"};
     }
     next_check_ = now.now + kCheckEvery;
     wakeup_ = std::min(next_check_, next_report_);
+    if (const auto due = link_.next_change(now.now)) wakeup_ = std::min(wakeup_, *due);
     return std::nullopt;
 }
 
@@ -97,6 +110,16 @@ void NodeController::on_failed(const NodeCall& call, const Error& error, Times n
     }
     if (creating && error.kind == ErrorKind::Forbidden)
         state_ = State::Unknown;  // an administrator may have made it
+    const auto* patch = std::get_if<PatchNode>(&call);
+    if (patch != nullptr && patch->taints && error.kind == ErrorKind::Forbidden) {
+        link_.on_taint_refused();
+        log().info(
+            "this identity may not change the taints of node {}: while the provider is unreachable, its "
+            "allocatable falls to what its pods use",
+            config_.name);
+        return;
+    }
+    if (error.kind == ErrorKind::Conflict) state_ = State::Unknown;  // somebody wrote it: look first
     problem_ =
         fmt::format("{} node {}: {}", creating ? "registering" : "keeping", config_.name, error.message);
     Duration delay = backoff_.next();

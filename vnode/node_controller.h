@@ -7,6 +7,8 @@
 // Not synchronised: NodeKeeper serialises. Foreign labels, taints and conditions are never written.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
@@ -25,12 +27,16 @@ struct CreateNode {
 struct PatchNode {
     Json patch;
     std::string subresource;  // "" or "status"
+    bool taints = false;      // may be refused: a node identity may not change its taints
 };
 using NodeCall = std::variant<FetchNode, CreateNode, PatchNode>;
 
 class NodeController {
   public:
-    NodeController(NodeConfig config, std::uint32_t seed);
+    // What the pods of this node use; asked only while allocatable is held down to it.
+    using InUse = std::function<std::map<std::string, std::string>()>;
+
+    NodeController(NodeConfig config, std::uint32_t seed, InUse in_use = nullptr);
 
     // The next call to make now, or nullopt until next_wakeup() or the next event.
     std::optional<NodeCall> next(Times now);
@@ -52,8 +58,12 @@ class NodeController {
   private:
     enum class State { Unknown, Absent, Present };
 
+    LinkReport link_report(SteadyTime now) const;
+
     NodeConfig config_;
+    InUse in_use_;
     NodeFacts facts_;
+    LinkState link_;
     State state_ = State::Unknown;
     kube::ObjectPtr node_;
     Backoff backoff_;

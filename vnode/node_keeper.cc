@@ -23,11 +23,11 @@ kube::ReflectorOptions watch_options(const std::string& node_name) {
 }  // namespace
 
 NodeKeeper::NodeKeeper(NodeConfig config, NodeFacts facts, Clock& clock, kube::ApiClient& client,
-                       std::uint32_t seed)
+                       std::uint32_t seed, NodeController::InUse in_use)
     : config_(config),
       clock_(clock),
       client_(client),
-      node_(std::in_place, config, seed),
+      node_(std::in_place, config, seed, std::move(in_use)),
       node_tick_(std::in_place, clock.now()),
       lease_tick_(std::in_place, clock.now()),
       lease_(config.name, seed),

@@ -21,7 +21,8 @@ namespace k8sgpu::vnode {
 
 class NodeKeeper final : public kube::ReflectorHandler {
   public:
-    NodeKeeper(NodeConfig config, NodeFacts facts, Clock& clock, kube::ApiClient& client, std::uint32_t seed);
+    NodeKeeper(NodeConfig config, NodeFacts facts, Clock& clock, kube::ApiClient& client, std::uint32_t seed,
+               NodeController::InUse in_use = nullptr);
     ~NodeKeeper() override { stop(); }
 
     void start();

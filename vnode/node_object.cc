@@ -8,6 +8,7 @@
 
 #include "common/encoding.h"
 #include "common/log.h"
+#include "kube/quantity.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -26,8 +27,27 @@ Json condition(const std::string& type, bool value, const std::string& reason, c
     return {{"type", type}, {"status", value ? "True" : "False"}, {"reason", reason}, {"message", message}};
 }
 
+// Since when is added where the time of the transition is known.
+Json reachable_condition(const NodeConfig& config, const LinkReport& link, const Json* before) {
+    switch (link.reach) {
+        case Reach::Reachable:
+            return condition("RemoteReachable", true, "Reachable",
+                             fmt::format("provider {} answers", config.provider));
+        case Reach::Unreachable:
+            return condition("RemoteReachable", false, "Unreachable",
+                             fmt::format("provider {}: {}", config.provider, link.message));
+        case Reach::Unknown:
+            break;
+    }
+    if (before != nullptr) return *before;  // what our former life has seen is truer than nothing
+    Json unknown = condition("RemoteReachable", false, "NotAskedYet",
+                             fmt::format("provider {} has not answered yet", config.provider));
+    unknown["status"] = "Unknown";
+    return unknown;
+}
+
 // Ready last, as the kubelet lists them.
-Json own_conditions(const NodeConfig& config, const NodeFacts& facts) {
+Json own_conditions(const NodeConfig& config, const LinkReport& link, const Json* reachable_before) {
     Json list = Json::array();
     list.push_back(condition("MemoryPressure", false, "KubeletHasSufficientMemory",
                              "kubelet has sufficient memory available"));
@@ -39,13 +59,10 @@ Json own_conditions(const NodeConfig& config, const NodeFacts& facts) {
     // tolerated.
     list.push_back(condition("NetworkUnavailable", false, "RemoteNetwork",
                              "pods use the network of the provider; this node needs no routes"));
-    list.push_back(facts.provider_reachable
-                       ? condition("RemoteReachable", true, "Reachable",
-                                   fmt::format("provider {} answers", config.provider))
-                       : condition("RemoteReachable", false, "Unreachable",
-                                   fmt::format("provider {}: {}", config.provider, facts.provider_message)));
-    if (facts.shutting_down) {
-        list.push_back(condition("Ready", false, "KubeletNotReady", "node is shutting down"));
+    list.push_back(reachable_condition(config, link, reachable_before));
+    if (!link.ready) {
+        list.push_back(condition("Ready", false, "RemoteUnreachable",
+                                 "the provider is unreachable for longer than --remote-unreachable-grace"));
     } else {
         list.push_back(condition("Ready", true, "KubeletReady", "kubelet is posting ready status"));
     }
@@ -57,6 +74,20 @@ const Json* find_condition(const Json& conditions, const std::string& type) {
         if (string_at(entry, {"type"}) == type) return &entry;
     }
     return nullptr;
+}
+
+// Every resource of the capacity, with what is in use as quantity.
+Json at_most(const std::map<std::string, std::string>& capacity,
+             const std::map<std::string, std::string>& in_use) {
+    Json result = Json::object();
+    for (const auto& [resource, offered] : capacity) {
+        const auto used = in_use.find(resource);
+        const std::string wanted = used == in_use.end() ? "0" : used->second;
+        const auto limit = kube::Quantity::parse(offered);
+        const auto value = kube::Quantity::parse(wanted);
+        result[resource] = limit && value && *limit < *value ? offered : wanted;
+    }
+    return result;
 }
 
 std::string first_line(const char* path) {
@@ -130,27 +161,40 @@ std::map<std::string, std::string> managed_labels(const NodeConfig& config) {
     return labels;
 }
 
-Json build_node_status(const NodeConfig& config, const NodeFacts& facts, const Json& current, WallTime now) {
+Json build_node_status(const NodeConfig& config, const NodeFacts& facts, const LinkReport& link,
+                       const Json& current, WallTime now) {
     const std::string stamp = rfc3339_seconds(now);
-    Json conditions = own_conditions(config, facts);
+    const Json* reachable_before = find_condition(array_at(current, {"conditions"}), "RemoteReachable");
+    Json conditions = own_conditions(config, link, reachable_before);
     for (Json& entry : conditions) {
         const Json* before = find_condition(array_at(current, {"conditions"}), string_at(entry, {"type"}));
         const bool same = before != nullptr && at(*before, {"status"}) == entry["status"];
         entry["lastHeartbeatTime"] = stamp;
         entry["lastTransitionTime"] = same ? string_at(*before, {"lastTransitionTime"}, stamp) : stamp;
+        if (link.reach == Reach::Unreachable && entry["type"] == "RemoteReachable") {
+            entry["message"] = fmt::format("{}; since {}", string_at(entry, {"message"}),
+                                           string_at(entry, {"lastTransitionTime"}));
+        }
+    }
+    Json allocatable = facts.capacity;
+    if (link.in_use) {
+        allocatable = at_most(facts.capacity, *link.in_use);
+    } else if (link.reach == Reach::Unknown && reachable_before != nullptr &&
+               string_at(*reachable_before, {"status"}) == "False") {
+        allocatable = object_at(current, {"allocatable"});
     }
     // Only an address that is surely reachable: the API server tries a Hostname first by default, and nothing
     // resolves "k8s.gpu". kubectl top and metrics-server take InternalIP as well.
     const Json addresses = Json::array({{{"type", "InternalIP"}, {"address", config.node_ip}}});
     return {{"addresses", addresses},
             {"capacity", facts.capacity},
-            {"allocatable", facts.capacity},
+            {"allocatable", allocatable},
             {"conditions", conditions},
             {"daemonEndpoints", {{"kubeletEndpoint", {{"Port", config.port}}}}},
             {"nodeInfo", node_info(config, facts)}};
 }
 
-Json build_node(const NodeConfig& config, const NodeFacts& facts, WallTime now) {
+Json build_node(const NodeConfig& config, const NodeFacts& facts, const LinkReport& link, WallTime now) {
     Json taints = Json::array();
     for (const Taint& taint : config.taints) {
         Json entry = {{"key", taint.key}, {"effect", taint.effect}};
@@ -166,7 +210,7 @@ Json build_node(const NodeConfig& config, const NodeFacts& facts, WallTime now) 
               {"labels", managed_labels(config)},
               {"annotations", {{"volumes.kubernetes.io/controller-managed-attach-detach", "true"}}}}},
             {"spec", spec},
-            {"status", build_node_status(config, facts, Json::object(), now)}};
+            {"status", build_node_status(config, facts, link, Json::object(), now)}};
 }
 
 Json node_metadata_patch(const NodeConfig& config, const Json& node) {

@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/json.h"
+#include "vnode/link_policy.h"
 
 namespace k8sgpu::vnode {
 
@@ -38,20 +39,30 @@ struct NodeConfig {
 struct NodeFacts {
     std::map<std::string, std::string> capacity;  // resource → quantity
     std::string server_version;                   // "v1.36.3" of the local API server; empty while unknown
-    bool provider_reachable = true;
-    std::string provider_message;  // why not, or where
-    bool shutting_down = false;
+    Reach provider = Reach::Unknown;
+    std::string provider_message;  // why it is unreachable
+    LinkPolicy link_policy;
+};
+
+// What the Node says about its link to the provider, decided by NodeController from the facts and the time.
+struct LinkReport {
+    Reach reach = Reach::Unknown;
+    std::string message;
+    bool ready = true;
+    // Resource → quantity to be allocatable at most: what is in use. nullopt: all of the capacity.
+    std::optional<std::map<std::string, std::string>> in_use;
 };
 
 // Labels that we own. Everything else on the Node belongs to others.
 std::map<std::string, std::string> managed_labels(const NodeConfig& config);
 
 // The complete Node for the creating POST, status included.
-Json build_node(const NodeConfig& config, const NodeFacts& facts, WallTime now);
+Json build_node(const NodeConfig& config, const NodeFacts& facts, const LinkReport& link, WallTime now);
 
 // The status that we want, given what is there: only our conditions, transition times kept where nothing
 // changed.
-Json build_node_status(const NodeConfig& config, const NodeFacts& facts, const Json& current, WallTime now);
+Json build_node_status(const NodeConfig& config, const NodeFacts& facts, const LinkReport& link,
+                       const Json& current, WallTime now);
 
 // Strategic merge patch of the metadata that we own (labels, annotation, providerID when unset); null when
 // nothing differs.

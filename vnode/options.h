@@ -39,6 +39,7 @@ struct Options {
     std::string tenant_name;
     std::string remote_namespace = "gpu";
     std::string remote_runtime_class = "same";
+    LinkPolicy link_policy;
     std::string state_dir = "/var/lib/k8sgpu";
 
     // Certificates and callers

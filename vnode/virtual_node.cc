@@ -4,6 +4,7 @@
 
 #include "common/log.h"
 #include "csr/signer.h"
+#include "vnode/pod_requests.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -50,7 +51,12 @@ VirtualNode::VirtualNode(VirtualNodeInputs inputs, Clock& clock, MetricsRegistry
       metrics_(metrics),
       client_(client),
       events_(client, clock, {.host = inputs_.options.node_name}),
-      local_objects_(client) {}
+      local_objects_(client),
+      remote_reachable_(prometheus::BuildGauge()
+                            .Name("k8sgpu_remote_reachable")
+                            .Help("1 while the provider answers, 0 while it does not.")
+                            .Register(metrics_)
+                            .Add({{"node", inputs_.options.node_name}})) {}
 
 Result<void> VirtualNode::start(std::stop_token stop) {
     events_.start();
@@ -78,8 +84,9 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
         });
     NodeFacts facts;
     facts.server_version = inputs_.cluster.server_version;
-    node_ =
-        std::make_unique<NodeKeeper>(node_config(inputs_), facts, clock_, client_, std::random_device{}());
+    facts.link_policy = options.link_policy;
+    node_ = std::make_unique<NodeKeeper>(node_config(inputs_), facts, clock_, client_, std::random_device{}(),
+                                         [this] { return requests_in_use(pods_->list()); });
 
     PodExecutorOptions executor;
     executor.controller = {options.node_name, provider.name(), inputs_.node_ip, options.pod_ip};
@@ -92,14 +99,7 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
         [this](const PodId& pod) {
             if (api_ != nullptr) api_->cancel_pod(pod.uid, "pod is gone");
         },
-        [this](bool reachable, const std::string& message) {
-            if (!reachable) log().warn("provider is unreachable: {}", message);
-            if (reachable) log().info("provider is reachable");
-            node_->update_facts([&](NodeFacts& f) {
-                f.provider_reachable = reachable;
-                f.provider_message = message;
-            });
-        });
+        [this](bool reachable, const std::string& message) { on_reachable(reachable, message); });
     pod_watch_ =
         std::make_unique<kube::Reflector>(client_, clock_, pod_watch_options(options.node_name), *pods_);
     classes_ = std::make_unique<RuntimeClasses>(client_, clock_, [this](const std::set<std::string>& names) {
@@ -211,6 +211,24 @@ Result<void> VirtualNode::certificate_present() const {
     return fail(
         ErrorKind::Unavailable,
         "no serving certificate yet; kubectl get csr, kubectl describe node " + inputs_.options.node_name);
+}
+
+void VirtualNode::on_reachable(bool reachable, const std::string& message) {
+    const Reach now = reachable ? Reach::Reachable : Reach::Unreachable;
+    const Reach before = reach_.exchange(now);
+    remote_reachable_.Set(reachable ? 1 : 0);
+    node_->update_facts([&](NodeFacts& facts) {
+        facts.provider = now;
+        facts.provider_message = message;
+    });
+    if (now == before) return;
+    if (!reachable) {
+        log().warn("provider is unreachable: {}", message);
+        on_event("Warning", "RemoteUnreachable", message);
+    } else if (before == Reach::Unreachable) {
+        log().info("provider is reachable again");
+        on_event("Normal", "RemoteReachable", "the provider answers again");
+    }
 }
 
 void VirtualNode::on_certificate(const std::string& chain_pem, const std::string& key_pem) {

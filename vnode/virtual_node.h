@@ -9,6 +9,7 @@
 // in order of dependency; stop() goes the other way.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -63,6 +64,7 @@ class VirtualNode final : public csr::CertificateObserver {
     Result<void> start_provider(std::stop_token stop);
     Result<void> start_api();
     void start_certificates();
+    void on_reachable(bool reachable, const std::string& message);
 
     VirtualNodeInputs inputs_;
     Clock& clock_;
@@ -71,6 +73,8 @@ class VirtualNode final : public csr::CertificateObserver {
 
     kube::EventRecorder events_;
     LocalReader local_objects_;
+    prometheus::Gauge& remote_reachable_;
+    std::atomic<Reach> reach_{Reach::Unknown};
     std::unique_ptr<ProviderHolder> holder_;
     std::unique_ptr<CapacityKeeper> capacity_;
     std::unique_ptr<NodeKeeper> node_;

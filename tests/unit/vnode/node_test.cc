@@ -35,13 +35,18 @@ NodeFacts facts() {
                       {"ephemeral-storage", "512Gi"},
                       {"nvidia.com/gpu", "8"}};
     facts.server_version = "v1.36.3";
+    facts.provider = Reach::Reachable;
     return facts;
+}
+
+LinkReport answering() {
+    return {Reach::Reachable, "", true, std::nullopt};
 }
 
 // What OSMO, KAI, metrics-server and the scheduler trip over when it is missing (each line has broken one of
 // them).
 TEST(NodeObject, The_creating_post_passes_the_lint_of_its_readers) {
-    const Json node = build_node(config(), facts(), kStart.wall);
+    const Json node = build_node(config(), facts(), answering(), kStart.wall);
     const Json& labels = node.at("metadata").at("labels");
     EXPECT_EQ(labels.at("kubernetes.io/hostname"), node.at("metadata").at("name"));
     EXPECT_EQ(labels.at("kubernetes.io/os"), "linux");
@@ -86,19 +91,19 @@ TEST(NodeObject, The_version_never_exceeds_the_servers) {
 }
 
 TEST(NodeObject, A_heartbeat_alone_is_no_reason_to_write) {
-    const Json status = build_node_status(config(), facts(), Json::object(), kStart.wall);
-    const Json next = build_node_status(config(), facts(), status, later(Duration(60'000)).wall);
+    const Json status = build_node_status(config(), facts(), answering(), Json::object(), kStart.wall);
+    const Json next = build_node_status(config(), facts(), answering(), status, later(Duration(60'000)).wall);
     EXPECT_TRUE(node_status_patch(status, next, /*report=*/false).is_null());
     EXPECT_FALSE(node_status_patch(status, next, /*report=*/true).is_null());
 }
 
 TEST(NodeObject, Conditions_of_others_are_never_mentioned_and_ours_come_back) {
-    Json status = build_node_status(config(), facts(), Json::object(), kStart.wall);
+    Json status = build_node_status(config(), facts(), answering(), Json::object(), kStart.wall);
     status["conditions"].push_back({{"type", "osmo.nvidia.com/verified"}, {"status", "True"}});
     for (Json& condition : status["conditions"]) {
         if (condition.at("type") == "Ready") condition["status"] = "Unknown";
     }
-    const Json wanted = build_node_status(config(), facts(), status, later(Duration(1000)).wall);
+    const Json wanted = build_node_status(config(), facts(), answering(), status, later(Duration(1000)).wall);
     const Json patch = node_status_patch(status, wanted, false);
     ASSERT_FALSE(patch.is_null());
     for (const Json& condition : patch.at("status").at("conditions")) {
@@ -107,11 +112,11 @@ TEST(NodeObject, Conditions_of_others_are_never_mentioned_and_ours_come_back) {
 }
 
 TEST(NodeObject, A_resource_that_is_no_longer_offered_is_removed_by_name) {
-    const Json before = build_node_status(config(), facts(), Json::object(), kStart.wall);
+    const Json before = build_node_status(config(), facts(), answering(), Json::object(), kStart.wall);
     NodeFacts fewer = facts();
     fewer.capacity.erase("nvidia.com/gpu");
-    const Json patch =
-        node_status_patch(before, build_node_status(config(), fewer, before, kStart.wall), false);
+    const Json patch = node_status_patch(
+        before, build_node_status(config(), fewer, answering(), before, kStart.wall), false);
     EXPECT_TRUE(patch.at("status").at("capacity").at("nvidia.com/gpu").is_null());
 }
 
@@ -138,7 +143,7 @@ TEST(NodeController, Registers_reports_and_comes_back_after_a_deletion) {
 TEST(NodeController, A_Node_of_somebody_else_is_left_alone) {
     NodeController controller(config(), 1);
     controller.set_facts(facts());
-    Json node = build_node(config(), facts(), kStart.wall);
+    Json node = build_node(config(), facts(), answering(), kStart.wall);
     node["spec"]["providerID"] = "aws:///eu-west-1a/i-0abc";
     controller.on_node(std::make_shared<const Json>(node));
     EXPECT_FALSE(controller.next(kStart));

@@ -1,0 +1,194 @@
+#include "vnode/option_table.h"
+
+#include "csr/signer.h"
+#include "kube/quantity.h"
+#include "vnode/option_values.h"
+
+namespace k8sgpu::vnode {
+namespace {
+
+using Check = Result<void>;
+
+Unexpected bad(const std::string& message) {
+    return fail(ErrorKind::Invalid, message);
+}
+
+Check set_capacity(Options& options, const std::string& text) {
+    auto parsed = parse_labels(text);
+    if (!parsed) return fail(parsed.error());
+    for (auto& [resource, quantity] : *parsed) {
+        const auto value = kube::Quantity::parse(quantity);
+        if (!value)
+            return bad(fmt::format("{}={}: not a quantity; write cpu=64,memory=512Gi,nvidia.com/gpu=8",
+                                   resource, quantity));
+        options.capacity[resource] = quantity;
+    }
+    return {};
+}
+
+template <auto Member>
+std::function<Check(Options&, const std::string&)> text() {
+    return [](Options& options, const std::string& value) -> Check {
+        options.*Member = value;
+        return {};
+    };
+}
+template <auto Member>
+std::function<Check(Options&, const std::string&)> object_name() {
+    return [](Options& options, const std::string& value) { return set_object_name(options.*Member, value); };
+}
+template <auto Member>
+std::function<Check(Options&, const std::string&)> boolean() {
+    return [](Options& options, const std::string& value) { return set_bool(options.*Member, value); };
+}
+
+template <auto Member>
+std::function<Check(Options&, const std::string&)> duration() {
+    return [](Options& options, const std::string& value) { return set_duration(options.*Member, value); };
+}
+
+}  // namespace
+
+const std::vector<OptionRow>& option_table() {
+    static const std::vector<OptionRow> rows = {
+        {"Node", "kubeconfig", Shape::Value, "FILE", "",
+         "local cluster: kubeconfig; empty: $KUBECONFIG, then the pod's service account, then ~/.kube/config",
+         text<&Options::kubeconfig>()},
+        {"Node", "node-name", Shape::Value, "NAME", "k8s.gpu", "name of the Node",
+         object_name<&Options::node_name>()},
+        {"Node", "node-ip", Shape::Value, "IP", "",
+         "InternalIP of the Node, where the API server reaches --port; empty: $POD_IP, else the address that "
+         "faces the API server",
+         [](Options& o, const std::string& v) { return set_ip(o.node_ip, v); }},
+        {"Node", "address", Shape::Value, "IP", "", "address to listen on; empty: all",
+         [](Options& o, const std::string& v) { return set_ip(o.listen_address, v); }},
+        {"Node", "port", Shape::Value, "PORT", "10250", "port of the kubelet API",
+         [](Options& o, const std::string& v) { return set_port(o.port, v); }},
+        {"Node", "node-labels", Shape::Value, "K=V,…", "", "labels added to the Node",
+         [](Options& o, const std::string& v) -> Check {
+             auto labels = parse_labels(v);
+             if (!labels) return fail(labels.error());
+             o.node_labels = *labels;
+             return {};
+         }},
+        {"Node", "register-with-taints", Shape::Value, "K=V:EFFECT,…", "k8s.gpu/remote:NoSchedule",
+         "taints given to the Node when it is created; empty: none, as K8sGPU",
+         [](Options& o, const std::string& v) -> Check {
+             auto taints = parse_taints(v);
+             if (!taints) return fail(taints.error());
+             o.taints = *taints;
+             return {};
+         }},
+        {"Node", "capacity", Shape::Value, "R=Q,…", "",
+         "resources that the Node offers, over what the provider reports: "
+         "cpu=64,memory=512Gi,nvidia.com/gpu=8",
+         set_capacity},
+        {"Node", "pod-ip", Shape::Value, "remote|none", "remote",
+         "status.podIP: the address at the provider, or none, so that Services skip these pods",
+         [](Options& o, const std::string& v) -> Check {
+             if (v != "remote" && v != "none")
+                 return bad(fmt::format("\"{}\" is unknown; write remote or none", v));
+             o.pod_ip = v == "remote" ? PodIpPolicy::Remote : PodIpPolicy::None;
+             return {};
+         }},
+        {"Provider", "provider", Shape::Value, "kubernetes|process", "kubernetes",
+         "where pods run: a namespace of a remote cluster, or processes of this host",
+         [](Options& o, const std::string& v) -> Check {
+             if (v != "kubernetes" && v != "process") {
+                 return bad(fmt::format("\"{}\" is unknown; write kubernetes or process", v));
+             }
+             o.provider = v == "kubernetes" ? ProviderKind::Kubernetes : ProviderKind::Process;
+             return {};
+         }},
+        {"Provider", "remote-kubeconfig", Shape::Value, "FILE", "/tmp/client.kubeconfig",
+         "kubernetes: kubeconfig of the tenant", text<&Options::remote_kubeconfig>()},
+        {"Provider", "k8sgpu-tenant-name", Shape::Value, "NAME", "", "kubernetes: name of the tenant",
+         text<&Options::tenant_name>()},
+        {"Provider", "k8sgpu-namespace-name", Shape::Value, "NAME", "gpu",
+         "kubernetes: the tenant's namespace", object_name<&Options::remote_namespace>()},
+        {"Provider", "remote-runtime-class", Shape::Value, "same|none|NAME", "same",
+         "kubernetes: runtimeClassName of the remote pod: as the pod says, none, or always this one",
+         text<&Options::remote_runtime_class>()},
+        {"Provider", "remote-unreachable-policy", Shape::Value, "keep-ready|not-ready", "keep-ready",
+         "what the Node says while the provider cannot be reached: Ready and closed to new pods, or, after "
+         "the "
+         "grace below, NotReady, so that the cluster evicts the pods",
+         [](Options& o, const std::string& v) -> Check {
+             if (v != "keep-ready" && v != "not-ready")
+                 return bad(fmt::format("\"{}\" is unknown; write keep-ready or not-ready", v));
+             o.link_policy.not_ready = v == "not-ready";
+             return {};
+         },
+         Change::WhileRunning},
+        {"Provider", "remote-unreachable-grace", Shape::Value, "DURATION", "5m",
+         "how long the provider may be unreachable before not-ready counts",
+         [](Options& o, const std::string& v) { return set_duration(o.link_policy.grace, v); },
+         Change::WhileRunning},
+        {"Provider", "state-dir", Shape::Value, "DIR", "/var/lib/k8sgpu",
+         "pods of the process provider; certificates, unless --cert-dir or --cert-secret says otherwise",
+         text<&Options::state_dir>()},
+        {"Security", "csr-signer", Shape::Value, "kubelet|aws|SIGNER", "kubelet",
+         "who signs the serving certificate: kubernetes.io/kubelet-serving, "
+         "beta.eks.amazonaws.com/app-serving, or a full signer name",
+         [](Options& o, const std::string& v) -> Check {
+             if (auto signer = csr::signer_name(v); !signer) return fail(signer.error());
+             o.csr_signer = v;
+             return {};
+         }},
+        {"Security", "csr-approve", Shape::Switch, "", "true",
+         "approve our own certificate request, and only that", boolean<&Options::csr_approve>()},
+        {"Security", "cert-dir", Shape::Value, "DIR", "",
+         "directory of the serving certificate; empty: <state-dir>/pki", text<&Options::cert_dir>()},
+        {"Security", "cert-secret", Shape::Value, "NAME", "",
+         "keep the serving certificate in this Secret of our namespace instead of a directory",
+         object_name<&Options::cert_secret>()},
+        {"Security", "client-ca-file", Shape::Value, "FILE", "",
+         "authorities of client certificates, added to those of "
+         "kube-system/extension-apiserver-authentication",
+         text<&Options::client_ca_file>()},
+        {"Security", "tls-min-version", Shape::Value, "VERSION", "VersionTLS12",
+         "VersionTLS12 or VersionTLS13",
+         [](Options& o, const std::string& v) -> Check {
+             if (v != "VersionTLS12" && v != "VersionTLS13") {
+                 return bad(fmt::format("\"{}\" is not offered; write VersionTLS12 or VersionTLS13", v));
+             }
+             o.tls_min_version = v;
+             return {};
+         }},
+        {"Operation", "health-probe-bind-address", Shape::Value, "ADDRESS", ":8081",
+         "plain HTTP for /healthz and /readyz; 0 switches it off",
+         [](Options& o, const std::string& v) -> Check {
+             if (v != "0") {
+                 if (auto parsed = parse_bind_address(v); !parsed) return fail(parsed.error());
+             }
+             o.health_bind_address = v;
+             return {};
+         }},
+        {"Operation", "leader-elect", Shape::Switch, "", "false",
+         "accepted for K8sGPU's chart; one replica is supported so far, and a start with it says so",
+         boolean<&Options::leader_elect>()},
+        {"Operation", "zap-devel", Shape::Switch, "", "false", "K8sGPU's name for --log-level=debug",
+         [](Options& o, const std::string& v) -> Check {
+             bool verbose = false;
+             if (auto parsed = set_bool(verbose, v); !parsed) return parsed;
+             if (verbose) o.log_level = LogLevel::Debug;
+             return {};
+         }},
+        {"Operation", "log-level", Shape::Value, "LEVEL", "info", "debug, info or warn",
+         [](Options& o, const std::string& v) -> Check {
+             if (v == "debug") {
+                 o.log_level = LogLevel::Debug;
+             } else if (v == "info") {
+                 o.log_level = LogLevel::Info;
+             } else if (v == "warn") {
+                 o.log_level = LogLevel::Warn;
+             } else {
+                 return bad(fmt::format("\"{}\" is unknown; write debug, info or warn", v));
+             }
+             return {};
+         }},
+    };
+    return rows;
+}
+
+}  // namespace k8sgpu::vnode
