@@ -53,6 +53,7 @@ class Testbed:
             self._programs(role),
             self._give_up,
             self._facts["audit"],
+            self._facts.get("history", False),
         )
 
     # --- life ---
@@ -63,8 +64,9 @@ class Testbed:
         return cls(name)
 
     @classmethod
-    def up(cls, name="default", minor=None, remote=True, remote_minor=None, netns=True, audit=False):
-        """Starts a test bed. On failure (and on Ctrl-C) everything is removed again, except log files named in the error."""
+    def up(cls, name="default", minor=None, remote=True, remote_minor=None, netns=True, audit=False, history=False):
+        """Starts a test bed. `audit`: the API servers log every request; `history`: etcd forgets nothing and stores JSON. On failure
+        (and on Ctrl-C) everything is removed again, except log files named in the error."""
         state.check_name(name)
         minor = minor or binaries.minors()[-1]
         remote_minor = remote_minor or minor
@@ -86,7 +88,7 @@ class Testbed:
                 raise TestbedError(f"there is a network namespace {name}-{taken[0]} of somebody else's", "choose another --name")
         index = state.claim(name, {}, network.addresses_in_use())
         try:
-            return cls._bring_up(name, index, minor, remote_minor, remote, netns, audit, programs)
+            return cls._bring_up(name, index, minor, remote_minor, remote, netns, audit, history, programs)
         except BaseException as error:
             if isinstance(error, TestbedError) and error.log is not None:
                 error.log = state.keep_log(name, error.log)
@@ -95,7 +97,7 @@ class Testbed:
             raise
 
     @classmethod
-    def _bring_up(cls, name, index, minor, remote_minor, remote, netns, audit, programs):
+    def _bring_up(cls, name, index, minor, remote_minor, remote, netns, audit, history, programs):
         net = network.Network(name, index) if netns else None
         roles = ["local"] + (["remote"] if remote else [])
         addresses = {role: net.address(role) if net else network.host_address() for role in roles}
@@ -109,6 +111,7 @@ class Testbed:
                 "remote": remote,
                 "netns": netns,
                 "audit": audit,
+                "history": history,
                 "addresses": addresses,
                 "ports": control_plane.fixed_ports() if netns else control_plane.free_ports(addresses["local"]),
                 "programs": {role: {program: str(path) for program, path in found.items()} for role, found in programs.items()},

@@ -24,7 +24,7 @@ class Cluster:
     cluster's network namespace, empty without one; `ports` are fixed inside a namespace and free ones without. Setting the event
     `give_up` ends a start that is under way."""
 
-    def __init__(self, role, folder, address, enter, ports, programs, give_up, audit=False):
+    def __init__(self, role, folder, address, enter, ports, programs, give_up, audit=False, history=False):
         self.role = role
         self.folder = folder / role
         self.run_folder = folder / "run"
@@ -34,6 +34,7 @@ class Cluster:
         self.programs = programs
         self.give_up = give_up
         self.audit = audit
+        self.history = history
         self.server = f"https://{address}:{ports['apiserver']}"
         self.kubeconfig = self.folder / "admin.kubeconfig"
         self.ca = certs.Authority(self.folder / "pki", "ca")
@@ -111,6 +112,7 @@ class Cluster:
                 f"--initial-cluster=testbed={peer_url}",
                 "--client-cert-auth",
                 "--peer-client-cert-auth",
+                *(["--quota-backend-bytes=8589934592"] if self.history else []),
                 *tls,
             ]
         if program == "kube-apiserver":
@@ -160,6 +162,8 @@ class Cluster:
                     ),
                 )
                 argv += [f"--audit-policy-file={policy}", f"--audit-log-path={self.folder / 'log' / 'audit.log'}"]
+            if self.history:
+                argv += ["--etcd-compaction-interval=0", "--storage-media-type=application/json"]
             return argv
         kubeconfig = self.folder / f"{program}.kubeconfig"
         common = [

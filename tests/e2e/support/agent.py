@@ -33,8 +33,9 @@ def run_to_end(bed, *arguments, timeout=20, env=None):
 class Agent:
     """`folder` holds its state and its log. `options` are flags in place of the defaults below; a value of None leaves one out."""
 
-    def __init__(self, bed, folder, options, node=NODE, port=10250, health_port=8081, env=None):
+    def __init__(self, bed, folder, options, node=NODE, port=10250, health_port=8081, env=None, program=None):
         self.bed = bed
+        self.program = program or binary()
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = self.folder / "state"
@@ -55,7 +56,7 @@ class Agent:
         assert not self.running()
         with open(self.log_path, "a") as log:
             self.process = self.bed.popen_in_agent_ns(
-                [binary(), *self.arguments],
+                [self.program, *self.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
