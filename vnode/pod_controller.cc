@@ -404,7 +404,7 @@ void PodController::plan(const std::string& uid, Times now, Intents& out) {
             if (work.wait_until) wake_at(uid, *work.wait_until);
             break;
         case WorkKind::Ensure:
-            out.push_back(DoEnsure{record.id, record.local, spec_digest(*record.local)});
+            out.push_back(DoEnsure{record.id, record.local, created_digest(*record.local)});
             break;
         case WorkKind::Update:
             out.push_back(DoUpdate{record.id, record.local, spec_digest(*record.local)});

@@ -41,6 +41,11 @@ Work remove(const PodRecord& record, std::chrono::seconds grace, const DecideFac
     return {WorkKind::Remove, grace, {}};
 }
 
+std::string digest_of(const Json& spec, const Json& local) {
+    const Json carried = {spec, at(local, {"metadata", "labels"}), at(local, {"metadata", "annotations"})};
+    return sha256(dump_json(carried));
+}
+
 Work decide_gone(const PodRecord& record, const DecideFacts& facts) {
     if (!facts.local_synced || copy_over(record) || !record.backend) return {};
     if (!record.seen_local && record.stranger_lists < kListsBeforeSweep)
@@ -109,9 +114,13 @@ std::chrono::seconds grace_of(const Json& local) {
 }
 
 std::string spec_digest(const Json& local) {
-    const Json carried = {at(local, {"spec"}), at(local, {"metadata", "labels"}),
-                          at(local, {"metadata", "annotations"})};
-    return sha256(dump_json(carried));
+    return digest_of(at(local, {"spec"}), local);
+}
+
+std::string created_digest(const Json& local) {
+    Json spec = at(local, {"spec"});
+    if (spec.is_object()) spec.erase("ephemeralContainers");
+    return digest_of(spec, local);
 }
 
 }  // namespace k8sgpu::vnode

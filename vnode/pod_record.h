@@ -93,4 +93,8 @@ std::chrono::seconds grace_of(const Json& local);
 // Digest of what update() carries: changes of status and of bookkeeping metadata do not alter it.
 std::string spec_digest(const Json& local);
 
+// Digest of what ensure() carries: a pod is created without its ephemeral containers, so one that has some is
+// updated right after.
+std::string created_digest(const Json& local);
+
 }  // namespace k8sgpu::vnode

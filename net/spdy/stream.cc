@@ -92,8 +92,9 @@ Result<void> SpdyStream::wait_for_reply(const CallContext& ctx) {
     auto state = state_.lock();
     state.wait_until(ctx.clock(), replied_, ctx.deadline(), ctx.stop(),
                      [&] { return state->replied || state->failed; });
-    if (state->failed) return fail(*state->failed);
+    // A stream that was opened and then reset has been open: what the peer sent before is still to be read.
     if (state->replied) return {};
+    if (state->failed) return fail(*state->failed);
     if (ctx.stop().stop_requested()) return fail(ErrorKind::Cancelled, "stopped");
     return fail(ErrorKind::Timeout, "peer did not acknowledge the stream");
 }

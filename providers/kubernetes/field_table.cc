@@ -95,7 +95,9 @@ const auto kRows = [] {
         kept("spec.resources"),
         refused("spec.resourceClaims",
                 "devices claimed in the local cluster are not there; ask for GPUs by resources.limits"),
-        dropped("spec.ephemeralContainers", "a new pod cannot have them", true),
+        dropped("spec.ephemeralContainers",
+                "no pod is created with them; they are added once the copy is there, each field treated like "
+                "spec.containers[]"),
 
         // --- containers ---
         kept("spec.containers"),
@@ -133,6 +135,7 @@ const auto kRows = [] {
         kept("spec.containers[].stdin"),
         kept("spec.containers[].stdinOnce"),
         kept("spec.containers[].tty"),
+        kept("spec.containers[].targetContainerName", "of an ephemeral container"),
 
         // --- volumes ---
         rewritten("spec.volumes[]", "less the automatic token volume", drop_token_volume),

@@ -2,7 +2,8 @@
 // applies the row that fits; `explain` and the documentation can print the same rows. Constant data; any
 // thread.
 //
-// In `field`, "[]" stands for every element of a list and "containers[]" also for initContainers[].
+// In `field`, "[]" stands for every element of a list and "containers[]" also for initContainers[] and
+// ephemeralContainers[].
 #pragma once
 
 #include <set>

@@ -12,6 +12,8 @@
 namespace k8sgpu::providers::kubernetes {
 namespace {
 
+constexpr std::string_view kEphemeralField = "spec.ephemeralContainers";
+
 DesiredPod without_pull_secrets(const DesiredPod& desired, const std::vector<std::string>& missing) {
     DesiredPod pod = desired;
     Json kept = Json::array();
@@ -35,9 +37,27 @@ std::vector<ObjectReference> carried_references(const Json& local_pod) {
     const auto token_volumes = automatic_token_volumes(local_pod);
     std::vector<ObjectReference> references = collect_references(local_pod);
     std::erase_if(references, [&](const ObjectReference& r) {
-        return token_volumes.contains(r.volume) || r.field.starts_with("spec.ephemeralContainers");
+        return token_volumes.contains(r.volume) || r.field.starts_with(kEphemeralField);
     });
     return references;
+}
+
+std::vector<ObjectReference> ephemeral_references(const Json& local_pod) {
+    std::vector<ObjectReference> references = collect_references(local_pod);
+    std::erase_if(references, [](const ObjectReference& r) { return !r.field.starts_with(kEphemeralField); });
+    return references;
+}
+
+Result<void> Forwarding::bring_ephemeral_references(const DesiredPod& desired, const CallContext& ctx) {
+    auto fetched = fetch(desired.id, ephemeral_references(desired.pod), ctx);
+    if (!fetched) return fail(fetched.error());
+    for (const auto& [key, object] : *fetched) {
+        if (!object) continue;
+        if (auto copied = copies_.ensure(key.first, *object, desired.id.uid, ctx); !copied) {
+            return fail(copied.error().with_context(describe(key)));
+        }
+    }
+    return {};
 }
 
 Result<EnsureOutcome> Forwarding::ensure(const DesiredPod& desired, const CallContext& ctx) {

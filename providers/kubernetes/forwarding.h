@@ -38,6 +38,10 @@ class Forwarding {
 
     Result<EnsureOutcome> ensure(const DesiredPod& desired, const CallContext& ctx);
 
+    // Brings what the pod's ephemeral containers name to the tenant namespace; what is missing is left for
+    // the remote kubelet to complain about, as a local one would.
+    Result<void> bring_ephemeral_references(const DesiredPod& desired, const CallContext& ctx);
+
   private:
     Result<EnsureOutcome> forward(const DesiredPod& desired, const CallContext& ctx);
     Result<FetchedObjects> fetch(const PodId& pod, const std::vector<ObjectReference>& references,
@@ -58,8 +62,11 @@ class Forwarding {
     const Gone gone_;
 };
 
-// The references that the remote pod will have: those of left-out parts (the automatic token volume,
+// The references that a new remote pod will have: those of left-out parts (the automatic token volume,
 // ephemeral containers) are not read at all. Pure.
 std::vector<ObjectReference> carried_references(const Json& local_pod);
+
+// Those that its ephemeral containers add. Pure.
+std::vector<ObjectReference> ephemeral_references(const Json& local_pod);
 
 }  // namespace k8sgpu::providers::kubernetes

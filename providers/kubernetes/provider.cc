@@ -15,6 +15,7 @@
 #include "providers/kubernetes/quota.h"
 #include "providers/kubernetes/remote_calls.h"
 #include "providers/kubernetes/remote_events.h"
+#include "providers/kubernetes/running_changes.h"
 #include "providers/kubernetes/status_map.h"
 #include "providers/kubernetes/tidy.h"
 
@@ -78,6 +79,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
               [this](const PodId& pod, const std::string& type, const std::string& reason,
                      const std::string& message) { tell(pod, type, reason, message); },
               [this](const PodId& pod) { push_gone(pod); }),
+          changes_(remote, calls_, forwarding_, translate_options_),
           events_(
               options_.remote_namespace,
               [this](const std::string& name) { return pods_.owner_of_name(name); },
@@ -161,6 +163,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
     RemoteCalls& calls() { return calls_; }
     const Quantities& fallback_capacity() const { return options_.fallback_capacity; }
     Forwarding& forwarding() { return forwarding_; }
+    RunningChanges& changes() { return changes_; }
     RemoteLogs& logs() { return logs_; }
     RemoteExec& exec() { return exec_; }
     RemotePortForward& port_forward() { return port_forward_; }
@@ -176,6 +179,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
     RemoteCalls calls_;
     ObjectCopies copies_;
     Forwarding forwarding_;
+    RunningChanges changes_;
     RemoteEvents events_;
     RemoteLogs logs_;
     RemoteExec exec_;
@@ -252,7 +256,7 @@ Result<EnsureOutcome> KubernetesProvider::ensure(const DesiredPod& pod, const Ca
     return impl_->forwarding().ensure(pod, ctx);
 }
 Result<void> KubernetesProvider::update(const DesiredPod& pod, const CallContext& ctx) {
-    return impl_->calls().update(pod, ctx);
+    return impl_->changes().update(pod, ctx);
 }
 Result<void> KubernetesProvider::remove(const PodId& pod, std::chrono::seconds grace,
                                         const CallContext& ctx) {

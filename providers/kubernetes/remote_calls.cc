@@ -7,7 +7,6 @@
 #include "kube/object.h"
 #include "providers/kubernetes/quota.h"
 #include "providers/kubernetes/status_map.h"
-#include "providers/kubernetes/update.h"
 
 namespace k8sgpu::providers::kubernetes {
 namespace {
@@ -89,17 +88,6 @@ Result<std::vector<ObservedPod>> RemoteCalls::list(const CallContext& ctx) {
         if (const auto id = marked_pod(object, options_.owner)) pods.push_back(observed_from(*id, object));
     }
     return pods;
-}
-
-Result<void> RemoteCalls::update(const DesiredPod& desired, const CallContext& ctx) {
-    auto remote = read(desired.id, ctx);
-    if (!remote) return fail(remote.error());
-    const auto patch = update_patch(*remote, translate(desired, options_).pod);
-    if (!patch) return {};
-    auto patched = remote_.patch(kube::resources::kPods, options_.remote_namespace, kube::name_of(*remote),
-                                 kube::PatchType::StrategicMerge, *patch, ctx);
-    if (!patched) return fail(patched.error().with_context("updating the remote pod"));
-    return {};
 }
 
 Result<std::map<std::string, std::string>> RemoteCalls::capacity(

@@ -1,4 +1,4 @@
-// The calls on single remote pods and on the namespace: read, delete, update, list, quota. Each verifies the
+// The calls on single remote pods and on the namespace: read, delete, list, quota. Each verifies the
 // owner mark before it trusts or touches anything. Any thread; keeps no state of its own.
 #pragma once
 
@@ -30,7 +30,6 @@ class RemoteCalls final : public Locator {
 
     Result<ObservedPod> observe(const PodId& pod, const CallContext& ctx);
     Result<std::vector<ObservedPod>> list(const CallContext& ctx);
-    Result<void> update(const DesiredPod& desired, const CallContext& ctx);
     Result<std::map<std::string, std::string>> capacity(const std::map<std::string, std::string>& fallback,
                                                         const CallContext& ctx);
 

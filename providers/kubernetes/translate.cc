@@ -188,6 +188,20 @@ Translation translate(const DesiredPod& desired, const TranslateOptions& options
     return out;
 }
 
+Translation translate_ephemeral(const DesiredPod& desired, const TranslateOptions& options) {
+    Translation out;
+    const RewriteContext context{desired.pod, desired.id, options, automatic_token_volumes(desired.pod)};
+    out.pod = Json::array();
+    std::size_t index = 0;
+    for (Json container : array_at(desired.pod, {"spec", "ephemeralContainers"})) {
+        const std::size_t refusals = out.refusals.size();
+        Walk(context, out)
+            .visit(container, "spec.containers[]", fmt::format("spec.ephemeralContainers[{}]", index++));
+        if (out.refusals.size() == refusals) out.pod.push_back(std::move(container));
+    }
+    return out;
+}
+
 std::optional<Refused> refusal_of(const Translation& translation) {
     if (translation.refusals.empty()) return std::nullopt;
     std::string message;

@@ -41,6 +41,10 @@ struct Translation {
 
 Translation translate(const DesiredPod& desired, const TranslateOptions& options);
 
+// The local pod's ephemeral containers, as they are added to a copy that exists already: `pod` is their list.
+// One that is refused stays out of the list, so that it hinders neither the pod nor the others.
+Translation translate_ephemeral(const DesiredPod& desired, const TranslateOptions& options);
+
 // All refusals in one, for Provider::check(); nullopt when there are none.
 std::optional<Refused> refusal_of(const Translation& translation);
 

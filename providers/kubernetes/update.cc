@@ -1,5 +1,6 @@
 #include "providers/kubernetes/update.h"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -38,6 +39,40 @@ Json image_patches(const Json& remote, const Json& wanted, const char* list) {
     return patches;
 }
 
+Json with_uid(Json patch, const Json& remote) {
+    patch["metadata"]["uid"] = kube::uid_of(remote);
+    return patch;
+}
+
+const Json* container_named(const Json& containers, const std::string& name) {
+    const auto found = std::find_if(containers.begin(), containers.end(),
+                                    [&](const Json& c) { return string_at(c, {"name"}) == name; });
+    return found == containers.end() ? nullptr : &*found;
+}
+
+// The stated cpu and memory that differ.
+Json resources_patch(const Json& present, const Json& wanted) {
+    Json patch = Json::object();
+    for (const char* kind : {"requests", "limits"}) {
+        for (const char* name : {"cpu", "memory"}) {
+            const Json& value = at(wanted, {"resources", kind, name});
+            if (!value.is_null() && value != at(present, {"resources", kind, name}))
+                patch[kind][name] = value;
+        }
+    }
+    return patch;
+}
+
+// The list with what is missing, or null: tolerations merge as one value.
+Json more_tolerations(const Json& remote, const Json& wanted) {
+    Json all = array_at(remote, {"spec", "tolerations"});
+    const std::size_t before = all.size();
+    for (const Json& toleration : array_at(wanted, {"spec", "tolerations"})) {
+        if (std::find(all.begin(), all.end(), toleration) == all.end()) all.push_back(toleration);
+    }
+    return all.size() > before ? all : Json();
+}
+
 }  // namespace
 
 std::optional<Json> update_patch(const Json& remote, const Json& wanted) {
@@ -64,9 +99,39 @@ std::optional<Json> update_patch(const Json& remote, const Json& wanted) {
     if (!deadline.is_null() && deadline != at(remote, {"spec", "activeDeadlineSeconds"})) {
         patch["spec"]["activeDeadlineSeconds"] = deadline;
     }
+    if (Json tolerations = more_tolerations(remote, wanted); !tolerations.is_null()) {
+        patch["spec"]["tolerations"] = std::move(tolerations);
+    }
     if (patch.empty()) return std::nullopt;
-    patch["metadata"]["uid"] = kube::uid_of(remote);
-    return patch;
+    return with_uid(std::move(patch), remote);
+}
+
+std::optional<Json> resize_patch(const Json& remote, const Json& wanted) {
+    Json patch = Json::object();
+    for (const char* list : {"containers", "initContainers"}) {
+        for (const Json& container : array_at(wanted, {"spec", list})) {
+            const std::string name = string_at(container, {"name"});
+            const Json* present = container_named(array_at(remote, {"spec", list}), name);
+            if (present == nullptr) continue;
+            Json resources = resources_patch(*present, container);
+            if (resources.empty()) continue;
+            patch["spec"][list].push_back({{"name", name}, {"resources", std::move(resources)}});
+        }
+    }
+    if (patch.empty()) return std::nullopt;
+    return with_uid(std::move(patch), remote);
+}
+
+std::optional<Json> ephemeral_patch(const Json& remote, const Json& containers) {
+    Json fresh = Json::array();
+    for (const Json& container : containers) {
+        const std::string name = string_at(container, {"name"});
+        if (container_named(array_at(remote, {"spec", "ephemeralContainers"}), name) == nullptr) {
+            fresh.push_back(container);
+        }
+    }
+    if (fresh.empty()) return std::nullopt;
+    return with_uid({{"spec", {{"ephemeralContainers", std::move(fresh)}}}}, remote);
 }
 
 }  // namespace k8sgpu::providers::kubernetes

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import time
 
@@ -400,6 +401,41 @@ def test_changed_labels_reach_the_remote_pod(local, remote):
     wait_for(lambda: copy_of(remote, pod)["metadata"]["labels"].get("stage") == "two", 10, "the label to arrive")
     assert copy_of(remote, pod)["metadata"]["labels"]["k8s.gpu/tenant"] == "acme"
     local.delete_pod("relabelled")
+
+
+def test_a_debug_container_joins_the_remote_pod(local, remote):
+    local.create_pod(pods.pod("debugged", pods.UNTIL_TERM, shareProcessNamespace=True))
+    pod = local.wait_ready("debugged")
+    command = ["debug", "debugged", "-n", local.namespace, f"--image={pods.IMAGE}", "--image-pull-policy=Never", "-c", "probe", "--target=main"]
+    local.kubectl(*command, "--", "sh", "-c", "echo from the side; exec sleep 3600")
+    ephemeral = lambda: [s for s in local.pod("debugged")["status"].get("ephemeralContainerStatuses", []) if "running" in s["state"]]
+    wait_for(ephemeral, 20, "the debug container to run")
+    assert local.kubectl("logs", "debugged", "-c", "probe", "-n", local.namespace) == "from the side\n"
+    assert local.kubectl("exec", "debugged", "-c", "probe", "-n", local.namespace, "--", "echo", "there") == "there\n"
+    assert [c["name"] for c in copy_of(remote, pod)["spec"]["ephemeralContainers"]] == ["probe"]
+    # One that the tenant may not have: the pod runs on, an Event names the field.
+    privileged = {"spec": {"ephemeralContainers": [{"name": "root", "image": pods.IMAGE, "securityContext": {"privileged": True}}]}}
+    local.kubectl("patch", "pod", "debugged", "-n", local.namespace, "--subresource=ephemeralcontainers", "-p", json.dumps(privileged))
+    events = lambda: [e["message"] for e in local.events("debugged") if e["reason"] == "UpdateFailed"]
+    assert re.search(r"spec\.ephemeralContainers\[\d\]\.securityContext\.privileged: ", wait_for(events, 20, "an Event")[0])
+    assert local.pod("debugged")["status"]["phase"] == "Running"
+    local.delete_pod("debugged")
+    local.wait_pod_gone("debugged", 15)
+
+
+def test_resources_are_resized_in_place(local, remote):
+    wanted = pods.pod("resized", pods.UNTIL_TERM)
+    wanted["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "10m"}}
+    local.create_pod(wanted)
+    before = local.wait_ready("resized")
+    patch = {"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "20m"}}}]}}
+    local.kubectl("patch", "pod", "resized", "-n", local.namespace, "--subresource=resize", "-p", json.dumps(patch))
+    wait_for(lambda: copy_of(remote, before)["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "20m", 20, "the resize over there")
+    done = lambda: states(local.pod("resized"))["main"].get("resources", {}).get("requests", {}).get("cpu") == "20m"
+    wait_for(done, 60, "the remote kubelet's word that it is done")
+    assert states(local.pod("resized"))["main"]["restartCount"] == 0
+    local.delete_pod("resized")
+    local.wait_pod_gone("resized", 15)
 
 
 def test_what_others_have_in_the_tenant_namespace_is_left_alone(local, remote):

@@ -8,6 +8,7 @@ import pytest
 from . import pods
 from .clusters import condition, kubectl_command, parse_time, states
 from .terminal import Terminal
+from .waiting import wait_for
 
 
 def check_hello(local, name="hello"):
@@ -58,7 +59,8 @@ class PodTests:
     # --- logs ---
 
     def test_logs_tail_gives_the_last_lines(self, local, running):
-        whole = local.kubectl("logs", running, "-n", local.namespace).splitlines()
+        logs = lambda: local.kubectl("logs", running, "-n", local.namespace).splitlines()
+        whole = wait_for(lambda: len(lines := logs()) >= 3 and lines, 10, "three lines to be written")
         assert whole[:3] == ["line 1", "line 2", "line 3"]
         tail = local.kubectl("logs", running, "-n", local.namespace, "--tail=2").splitlines()
         assert len(tail) == 2 and int(tail[1].split()[1]) == int(tail[0].split()[1]) + 1, tail

@@ -395,6 +395,17 @@ TEST(SpdySession, Open_fails_when_refused_unanswered_or_after_the_peer_s_goodbye
     EXPECT_EQ(kind_of(client.open({{"a", "b"}}, soon())), ErrorKind::Unavailable);
 }
 
+TEST(SpdySession, A_stream_that_is_reset_right_after_its_reply_was_open) {
+    auto [near, far] = make_memory_pair();
+    SpdySession client(std::move(near), "", real_clock(), as(MuxRole::Client));
+    Thread peer("peer", [&wire = *far](const std::stop_token&) {
+        read_exactly(wire, 8);
+        const std::string block = HeaderEncoder().encode({}).value();
+        EXPECT_OK(wire.write(encode_syn_reply(1, block) + encode_rst_stream(1, kRstCancel), soon()));
+    });
+    EXPECT_TRUE(client.open({{"a", "b"}}, soon()));
+}
+
 TEST(SpdySession, Idle_session_ends_after_its_limit_and_pings_keep_it_alive) {
     FakeClock clock;
     auto options = as(MuxRole::Server);

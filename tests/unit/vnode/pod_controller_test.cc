@@ -59,6 +59,23 @@ TEST(PodController, The_intent_is_durable_before_anything_is_created) {
     EXPECT_TRUE(std::holds_alternative<DoEnsure>(cluster.queue.front()));
 }
 
+TEST(PodController, A_debug_container_from_before_the_creation_is_added_right_after_it) {
+    SmallCluster cluster = synced();
+    Json pod = make_pod("a", "u1");
+    pod["spec"]["ephemeralContainers"] = Json::array({{{"name", "debug"}, {"image", "busybox"}}});
+    cluster.create_pod(pod);
+    cluster.settle();
+    EXPECT_EQ(cluster.creations["u1"], 1);
+    cluster.report("u1", running_status());
+    cluster.settle();
+    EXPECT_EQ(cluster.updates["u1"], 1);
+    cluster.create_pod(make_pod("b", "u2"));
+    cluster.settle();
+    cluster.report("u2", running_status());
+    cluster.settle();
+    EXPECT_EQ(cluster.updates["u2"], 0);
+}
+
 TEST(PodController, Nothing_is_created_while_the_intent_cannot_be_written) {
     SmallCluster cluster = synced();
     cluster.status_errors = {Error{ErrorKind::Unavailable, "connection refused", {}, {}}};

@@ -146,6 +146,7 @@ class SmallCluster {
 
     // What happened.
     std::map<std::string, int> creations;  // by UID
+    std::map<std::string, int> updates;    // by UID
     std::vector<std::pair<std::string, int>> removals;
     std::vector<std::string> events;
     std::vector<std::string> failures;
@@ -175,7 +176,10 @@ class SmallCluster {
                       EnsureResult{providers::EnsureOutcome(providers::Accepted{}), intent.digest}});
         feed(BackendChanged{backend[intent.id.uid]});
     }
-    void carry_out(const DoUpdate& intent) { feed(WorkDone{intent.id, UpdateResult{{}, intent.digest}}); }
+    void carry_out(const DoUpdate& intent) {
+        ++updates[intent.id.uid];
+        feed(WorkDone{intent.id, UpdateResult{{}, intent.digest}});
+    }
     void carry_out(const DoRemove& intent) {
         removals.emplace_back(intent.id.uid, static_cast<int>(intent.grace.count()));
         feed(WorkDone{intent.id, RemoveResult{{}, intent.grace}});

@@ -283,8 +283,8 @@ TEST_F(RemoteCommand, A_forwarded_port_carries_both_ways) {
                    EXPECT_EQ(streams["data"]->headers().at("port"), "8080");
                    const std::string question = read_some(*streams["data"], ctx);
                    ASSERT_TRUE(streams["data"]->write("answer to " + question, ctx));
-                   ASSERT_TRUE(streams["data"]->shut_write());
                    ASSERT_TRUE(streams["error"]->shut_write());
+                   ASSERT_TRUE(streams["data"]->shut_write());  // ends the session from the other side
                    session.close(Duration(5'000));
                });
     auto local = net::make_memory_pair();

@@ -285,8 +285,9 @@ class FakeRemote final : public kube::Transport {
             return status(409, "Conflict", "uid precondition");
         }
         // Enough of a strategic merge: containers by name.
-        for (const char* list : {"containers", "initContainers"}) {
+        for (const char* list : {"containers", "initContainers", "ephemeralContainers"}) {
             for (const Json& change : array_at(patch, {"spec", list})) {
+                if (path.subresource == "ephemeralcontainers") object["spec"][list].push_back(change);
                 for (Json& container : object["spec"][list]) {
                     if (container["name"] == change["name"]) container.merge_patch(change);
                 }

@@ -413,6 +413,44 @@ TEST_F(KubernetesProviderTest, A_change_of_the_running_pod_is_carried) {
     EXPECT_EQ(remote_.calls("PATCH").size(), 1U);
 }
 
+TEST_F(KubernetesProviderTest, A_debug_container_is_added_with_what_it_names) {
+    start();
+    local_.set(LocalKind::Secret, "key", {{"data", {{"k", "dg=="}}}});
+    ASSERT_TRUE(accepted());
+    DesiredPod changed = desired_pod();
+    changed.pod["spec"]["ephemeralContainers"] =
+        Json::array({{{"name", "debug"},
+                      {"image", "busybox"},
+                      {"envFrom", Json::array({{{"secretRef", {{"name", "key"}}}}})}}});
+    ASSERT_TRUE(provider_.update(changed, ctx()));
+    EXPECT_EQ(remote_.find("pods", name_)["spec"]["ephemeralContainers"][0]["name"], "debug");
+    EXPECT_EQ(remote_.all("secrets").size(), 1U);
+    ASSERT_TRUE(provider_.update(changed, ctx()));
+    EXPECT_EQ(remote_.calls("PATCH"),
+              std::vector<std::string>{"/api/v1/namespaces/gpu/pods/" + name_ + "/ephemeralcontainers"});
+}
+
+TEST_F(KubernetesProviderTest, What_the_remote_cluster_cannot_change_does_not_hold_up_the_rest) {
+    start();
+    ASSERT_TRUE(accepted());
+    remote_.set_fault([](const kube::Request& request) -> std::optional<Result<kube::Response>> {
+        if (!request.path.ends_with("/resize")) return std::nullopt;
+        return Result<kube::Response>(
+            FakeRemote::status(404, "NotFound", "the server could not find the requested resource"));
+    });
+    DesiredPod changed = desired_pod();
+    changed.pod["metadata"]["labels"] = {{"new", "1"}};
+    changed.pod["spec"]["containers"][0]["resources"] = {{"requests", {{"cpu", "2"}}}};
+    changed.pod["spec"]["ephemeralContainers"] = Json::array({{{"name", "debug"}, {"image", "busybox"}}});
+    const auto updated = provider_.update(changed, ctx());
+    ASSERT_FALSE(updated);
+    EXPECT_EQ(updated.error().kind, ErrorKind::Unsupported);
+    EXPECT_NE(updated.error().message.find("pods/resize"), std::string::npos) << updated.error().message;
+    const Json remote = remote_.find("pods", name_);
+    EXPECT_EQ(remote["metadata"]["labels"]["new"], "1");
+    EXPECT_EQ(remote["spec"]["ephemeralContainers"][0]["name"], "debug");
+}
+
 TEST_F(KubernetesProviderTest, Logs_stream_as_they_come_and_errors_speak_of_the_local_pod) {
     struct Sink final : LogSink {
         Result<void> begin() override {

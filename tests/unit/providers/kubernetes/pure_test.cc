@@ -248,6 +248,63 @@ TEST(Update, Labels_images_and_deadline_are_carried_and_foreign_additions_stay) 
                     {"containers", Json::array({{{"name", "main"}, {"image", "busybox:2"}}})}}));
 }
 
+TEST(Update, Tolerations_are_added_and_none_is_taken_away) {
+    Json remote = translate(desired_pod(), test_options()).pod;
+    remote["spec"]["tolerations"] = Json::array({{{"key", "node.kubernetes.io/not-ready"}}});
+    Json wanted = remote;
+    wanted["spec"]["tolerations"] = Json::array({{{"key", "gpu"}, {"operator", "Exists"}}});
+    EXPECT_EQ(
+        update_patch(remote, wanted).value()["spec"]["tolerations"],
+        Json::array({{{"key", "node.kubernetes.io/not-ready"}}, {{"key", "gpu"}, {"operator", "Exists"}}}));
+    wanted["spec"]["tolerations"] = remote["spec"]["tolerations"];
+    EXPECT_EQ(update_patch(remote, wanted), std::nullopt);
+}
+
+TEST(Update, A_resize_carries_stated_cpu_and_memory_only) {
+    Json local = desired_pod().pod;
+    local["spec"]["containers"][0]["resources"] = {{"requests", {{"cpu", "1"}, {"nvidia.com/gpu", "1"}}}};
+    Json remote = translate({kPod, local}, test_options()).pod;
+    remote["metadata"]["uid"] = "remote-uid-1";
+    // What a LimitRange over there added is not ours to take away.
+    remote["spec"]["containers"][0]["resources"]["limits"] = {{"memory", "4Gi"}};
+    EXPECT_EQ(resize_patch(remote, translate({kPod, local}, test_options()).pod), std::nullopt);
+
+    local["spec"]["containers"][0]["resources"] = {{"requests", {{"cpu", "2"}, {"nvidia.com/gpu", "2"}}},
+                                                   {"limits", {{"memory", "8Gi"}}}};
+    const auto patch = resize_patch(remote, translate({kPod, local}, test_options()).pod);
+    ASSERT_TRUE(patch.has_value());
+    EXPECT_EQ((*patch)["metadata"]["uid"], "remote-uid-1");
+    EXPECT_EQ(
+        (*patch)["spec"]["containers"],
+        Json::array({{{"name", "main"},
+                      {"resources", {{"requests", {{"cpu", "2"}}}, {"limits", {{"memory", "8Gi"}}}}}}}));
+}
+
+TEST(Update, Ephemeral_containers_are_translated_and_added_once) {
+    DesiredPod desired = desired_pod();
+    desired.pod["spec"]["ephemeralContainers"] = Json::array(
+        {{{"name", "debug"},
+          {"image", "busybox"},
+          {"targetContainerName", "main"},
+          {"env",
+           Json::array({{{"name", "A"}, {"valueFrom", {{"secretKeyRef", {{"name", "s"}, {"key", "k"}}}}}}})}},
+         {{"name", "root"}, {"image", "busybox"}, {"securityContext", {{"privileged", true}}}}});
+    EXPECT_FALSE(refusal_of(translate(desired, test_options())).has_value()) << "the pod itself may run";
+    const Translation ephemeral = translate_ephemeral(desired, test_options());
+    ASSERT_EQ(ephemeral.pod.size(), 1U);
+    EXPECT_NE(ephemeral.pod[0]["env"][0]["valueFrom"]["secretKeyRef"]["name"], "s");
+    ASSERT_EQ(ephemeral.refusals.size(), 1U);
+    EXPECT_EQ(ephemeral.refusals[0].field, "spec.ephemeralContainers[1].securityContext.privileged");
+
+    Json remote = translate(desired, test_options()).pod;
+    remote["metadata"]["uid"] = "remote-uid-1";
+    const auto patch = ephemeral_patch(remote, ephemeral.pod);
+    ASSERT_TRUE(patch.has_value());
+    EXPECT_EQ((*patch)["spec"]["ephemeralContainers"], ephemeral.pod);
+    remote["spec"]["ephemeralContainers"] = ephemeral.pod;
+    EXPECT_EQ(ephemeral_patch(remote, ephemeral.pod), std::nullopt);
+}
+
 TEST(Quota, The_smallest_of_all_limits_counts_and_the_fallback_fills_in) {
     const std::vector<Json> quotas = {
         {{"spec",
