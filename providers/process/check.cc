@@ -43,8 +43,6 @@ constexpr std::array kContainerObjections = {
     Objection{"readinessProbe", "probes are not supported for processes yet", "remove the probe"},
     Objection{"startupProbe", "probes are not supported for processes yet", "remove the probe"},
     Objection{"lifecycle", "hooks are not supported for processes yet", "handle SIGTERM in the command"},
-    Objection{"stdin", "standard input of a main process cannot be attached to", "use kubectl exec -i"},
-    Objection{"tty", "a main process has no terminal", "use kubectl exec -it"},
     Objection{"volumeDevices", "block devices cannot be given to a process"},
     Objection{"restartPolicyRules", "rules per exit code are not supported for processes yet",
               "use spec.restartPolicy"},

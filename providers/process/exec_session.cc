@@ -16,7 +16,9 @@
 
 #include "common/file.h"
 #include "common/thread.h"
+#include "net/fd.h"
 #include "providers/process/pidfd.h"
+#include "providers/process/terminal.h"
 
 namespace k8sgpu::providers::process {
 namespace {
@@ -29,25 +31,7 @@ constexpr Duration kLongestPoll{1000};  // how late a passed deadline is seen
 // More than a pipe holds: beyond this it is a child left behind that writes, not the command that has ended.
 constexpr std::size_t kMaxAfterEnd = 1U << 20U;
 
-class Fd {
-  public:
-    Fd() = default;
-    explicit Fd(int fd) : fd_(fd) {}
-    Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Fd& operator=(Fd&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Fd() { reset(); }
-    void reset() {
-        if (fd_ >= 0) ::close(fd_);
-        fd_ = -1;
-    }
-    int get() const { return fd_; }
-
-  private:
-    int fd_ = -1;
-};
+using net::Fd;
 
 struct Ends {
     Fd ours, theirs;
@@ -58,18 +42,6 @@ Result<Ends> make_pipe(bool we_read) {
     if (::pipe2(fds.data(), O_CLOEXEC) != 0) return fail(error_from_errno(errno, "pipe"));
     Ends ends{Fd(fds[we_read ? 0 : 1]), Fd(fds[we_read ? 1 : 0])};
     ::fcntl(ends.ours.get(), F_SETFL, O_NONBLOCK);
-    return ends;
-}
-
-Result<Ends> make_terminal() {
-    Ends ends{Fd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK)), Fd()};
-    std::array<char, 64> name{};
-    if (ends.ours.get() < 0 || ::grantpt(ends.ours.get()) != 0 || ::unlockpt(ends.ours.get()) != 0 ||
-        ::ptsname_r(ends.ours.get(), name.data(), name.size()) != 0) {
-        return fail(error_from_errno(errno, "opening a terminal"));
-    }
-    ends.theirs = Fd(::open(name.data(), O_RDWR | O_NOCTTY | O_CLOEXEC));
-    if (ends.theirs.get() < 0) return fail(error_from_errno(errno, name.data()));
     return ends;
 }
 
@@ -100,7 +72,7 @@ class Session {
         if (wake_.get() < 0) return fail(error_from_errno(errno, "eventfd"));
         Fd in, out, err;
         if (tty) {
-            auto terminal = make_terminal();
+            auto terminal = open_terminal();
             if (!terminal) return fail(terminal.error());
             out_ = std::move(terminal->ours);
             in = std::move(terminal->theirs);
@@ -209,10 +181,7 @@ class Session {
         while (!client_gone()) {
             const auto size = io_.next_size(stream_context());
             if (!size || !*size) return;
-            struct winsize window {};
-            window.ws_col = (*size)->width;
-            window.ws_row = (*size)->height;
-            ::ioctl(out_.get(), TIOCSWINSZ, &window);
+            set_terminal_size(out_.get(), (*size)->width, (*size)->height);
         }
     }
 

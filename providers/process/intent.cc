@@ -40,6 +40,9 @@ Json to_json(const ContainerIntent& c) {
                  {"argv", c.argv},
                  {"environment", c.environment},
                  {"directory", c.directory},
+                 {"stdin", c.in},
+                 {"stdinOnce", c.in_once},
+                 {"tty", c.tty},
                  {"messageFromLog", c.message_from_log},
                  {"gpus", c.gpus},
                  {"noNewPrivileges", c.identity.no_new_privileges},
@@ -58,6 +61,9 @@ ContainerIntent container_from_json(const Json& json) {
     c.argv = strings(array_at(json, {"argv"}));
     c.environment = strings(array_at(json, {"environment"}));
     c.directory = string_at(json, {"directory"});
+    c.in = bool_at(json, {"stdin"});
+    c.in_once = bool_at(json, {"stdinOnce"});
+    c.tty = bool_at(json, {"tty"});
     c.message_from_log = bool_at(json, {"messageFromLog"});
     c.gpus = numbers<int>(array_at(json, {"gpus"}));
     c.identity.no_new_privileges = bool_at(json, {"noNewPrivileges"});

@@ -32,10 +32,11 @@ struct ContainerIntent {
     std::string name;
     std::string image;  // a label only: nothing is pulled
     bool init = false;
-    std::vector<std::string> argv;         // at least one element
-    std::vector<std::string> environment;  // "NAME=value"
-    std::string directory;                 // empty: the pod's own
-    bool message_from_log = false;         // terminationMessagePolicy: FallbackToLogsOnError
+    std::vector<std::string> argv;                  // at least one element
+    std::vector<std::string> environment;           // "NAME=value"
+    std::string directory;                          // empty: the pod's own
+    bool in = false, in_once = false, tty = false;  // stdin, stdinOnce, tty of the main process
+    bool message_from_log = false;                  // terminationMessagePolicy: FallbackToLogsOnError
     Identity identity;
     std::vector<int> gpus;  // indices held by this container alone
 };

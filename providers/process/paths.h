@@ -8,6 +8,7 @@
 //       ├── shim.json                shim, once, before any container starts: its pid, start time, boot id
 //       ├── status.json              shim, on every change: what is; after a shim's death, once, the agent
 //       ├── orders.json              agent: what the shim shall do now (stop with this grace, deadline)
+//       ├── attach/socket            shim: whoever attaches talks here (attach_protocol.h); 0700
 //       ├── shim.log                 what the shim itself has to complain about
 //       ├── logs/                    0700
 //       │   └── <container>/<n>.log[.1 … .4]   run n of the container; .1 is the newest rotated part
@@ -38,6 +39,7 @@ struct PodPaths {
     std::string status() const { return dir + "/status.json"; }
     std::string orders() const { return dir + "/orders.json"; }
     std::string shim_log() const { return dir + "/shim.log"; }
+    std::string attach() const { return dir + "/attach"; }
     std::string logs() const { return dir + "/logs"; }
     std::string container_logs(std::string_view container) const;
     std::string log(std::string_view container, int run) const;

@@ -40,6 +40,7 @@ Environment with_defaults(const Json& pod, const ContainerIntent& container, con
     all.try_emplace("PATH", kDefaultPath);
     all.try_emplace("HOME", facts.user.home(container.identity.uid));
     all.try_emplace("HOSTNAME", pod_hostname(pod));
+    if (container.tty) all.try_emplace("TERM", "xterm");
     if (facts.offers_gpus) {
         const std::string list = fmt::format("{}", fmt::join(container.gpus, ","));
         all["NVIDIA_VISIBLE_DEVICES"] = list.empty() ? "void" : list;
@@ -102,6 +103,9 @@ class Preparer {
         container.image = string_at(json, {"image"});
         container.init = init;
         container.directory = string_at(json, {"workingDir"});
+        container.in = bool_at(json, {"stdin"});
+        container.in_once = bool_at(json, {"stdinOnce"});
+        container.tty = bool_at(json, {"tty"});
         container.message_from_log = string_at(json, {"terminationMessagePolicy"}) == "FallbackToLogsOnError";
 
         auto identity = identity_of(desired_.pod, json, field, facts_.user);

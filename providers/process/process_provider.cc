@@ -7,11 +7,17 @@
 #include <charconv>
 
 #include "common/log.h"
+#include "net/dial.h"
+#include "net/pump.h"
+#include "net/socket_stream.h"
+#include "providers/process/attach_session.h"
 #include "providers/process/exec_session.h"
 #include "providers/process/host.h"
 #include "providers/process/log_choice.h"
 #include "providers/process/log_reader.h"
+#include "providers/process/port_owner.h"
 #include "providers/process/prepare.h"
+#include "providers/process/process_table.h"
 
 namespace k8sgpu::providers::process {
 namespace {
@@ -276,16 +282,53 @@ Result<void> ProcessProvider::logs(const LogRequest& request, LogSink& sink, con
     return sink.begin();
 }
 
-Result<ExitStatus> ProcessProvider::exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) {
-    auto trace = store_.inspect(request.pod.uid);
-    if (!trace) return fail(trace.error());
-    const auto& running = trace->report.processes;
+Result<PodTrace> ProcessProvider::running(const PodId& pod, const std::string& container) const {
+    auto trace = store_.inspect(pod.uid);
+    if (!trace) return trace;
+    const auto& all = trace->report.processes;
     const bool runs = trace->stage == Stage::Running &&
-                      std::any_of(running.begin(), running.end(), [&](const ProcessMark& mark) {
-                          return mark.container == request.container;
-                      });
-    if (!runs)
-        return fail(ErrorKind::NotFound, fmt::format("container not found (\"{}\")", request.container));
+                      std::any_of(all.begin(), all.end(),
+                                  [&](const ProcessMark& mark) { return mark.container == container; });
+    if (!runs) return fail(ErrorKind::NotFound, fmt::format("container not found (\"{}\")", container));
+    return trace;
+}
+
+Result<void> ProcessProvider::attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) {
+    const auto trace = running(request.pod, request.container);
+    if (!trace) return fail(trace.error());
+    return run_attach(store_.paths(request.pod.uid), trace->shim.pid, request.container, io, ctx);
+}
+
+Result<void> ProcessProvider::forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
+                                      const CallContext& ctx) {
+    const auto trace = store_.inspect(pod.uid);
+    if (!trace) return fail(trace.error());
+    if (trace->stage != Stage::Running) {
+        return fail(ErrorKind::NotFound, fmt::format("pod \"{}\" is not running", pod.name));
+    }
+    const ProcessTable table = read_process_table();
+    std::set<pid_t> processes = descendants(table, trace->shim.pid);
+    processes.merge(marked(table, pod.uid, ""));
+    const auto listening = read_listening();
+    if (!listening) return fail(listening.error());
+    const auto address = choose_loopback(*listening, port, sockets_of(processes));
+    if (!address) {
+        // What a node says, whose pods have a network of their own: nothing of the pod listens.
+        return fail(
+            ErrorKind::Unavailable,
+            fmt::format("failed to connect to localhost:{0} inside pod {1}, IPv4: dial tcp4 127.0.0.1:{0}: "
+                        "connect: connection refused IPv6 dial tcp6 [::1]:{0}: connect: connection refused",
+                        port, pod.name));
+    }
+    auto socket = net::dial(*address, port, ctx);
+    if (!socket) return fail(socket.error());
+    net::SocketStream process(std::move(*socket));
+    return net::pump_both_ways(stream, process, ctx);
+}
+
+Result<ExitStatus> ProcessProvider::exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) {
+    auto trace = running(request.pod, request.container);
+    if (!trace) return fail(trace.error());
     for (const ContainerIntent& container : trace->intent.containers) {
         if (container.name != request.container) continue;
         SpawnRequest spawned;

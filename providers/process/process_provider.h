@@ -38,7 +38,11 @@ struct ProcessProviderOptions {
     Duration linger{5'000};
 };
 
-class ProcessProvider final : public Provider, public LogSource, public Executor {
+class ProcessProvider final : public Provider,
+                              public LogSource,
+                              public Executor,
+                              public Attacher,
+                              public PortForwarder {
   public:
     // `clock` and `objects` outlive the provider.
     ProcessProvider(ProcessProviderOptions options, Clock& clock, LocalObjects& objects);
@@ -58,12 +62,20 @@ class ProcessProvider final : public Provider, public LogSource, public Executor
 
     LogSource* logs() override { return this; }
     Executor* executor() override { return this; }
+    Attacher* attacher() override { return this; }
+    PortForwarder* port_forwarder() override { return this; }
 
     Result<void> logs(const LogRequest& request, LogSink& sink, const CallContext& ctx) override;
     Result<ExitStatus> exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
+    Result<void> attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
+    // To ports that processes of the pod listen on at the loopback addresses (port_owner.h), to no others.
+    Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
+                         const CallContext& ctx) override;
 
   private:
     CheckFacts check_facts() const;
+    // The pod, if this container of it runs; else NotFound.
+    Result<PodTrace> running(const PodId& pod, const std::string& container) const;
     // Creates the trace of a pod that has none; nullopt once it is there.
     Result<std::optional<EnsureOutcome>> create(const DesiredPod& desired, const CallContext& ctx);
     Result<std::vector<int>> free_gpus() const;

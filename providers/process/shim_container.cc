@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +14,7 @@
 #include "common/file.h"
 #include "common/scope_exit.h"
 #include "providers/process/spawn.h"
+#include "providers/process/terminal.h"
 
 namespace k8sgpu::providers::process {
 namespace {
@@ -46,23 +46,52 @@ Result<void> make_message_file(const std::string& path, const Identity& identity
 
 }  // namespace
 
-ShimContainer::ShimContainer(const PodPaths& paths, const PodIntent& intent, std::size_t index, int run)
+ShimContainer::ShimContainer(const PodPaths& paths, const PodIntent& intent, std::size_t index, int run,
+                             Listener listener)
     : paths_(paths),
       intent_(intent),
       container_(intent.containers[index]),
       index_(index),
       run_(run),
-      log_(paths.log(container_.name, run), intent.limits.log_bytes, intent.limits.log_files) {}
+      log_(paths.log(container_.name, run), intent.limits.log_bytes, intent.limits.log_files),
+      listener_(std::move(listener)) {}
 
-ShimContainer::~ShimContainer() {
-    for (const int fd : fds_) {
-        if (fd >= 0) ::close(fd);
+// Ours are kept and do not block.
+Result<ShimContainer::Streams> ShimContainer::open_streams() {
+    Streams streams;
+    if (container_.tty) {
+        auto terminal = open_terminal();
+        if (!terminal) return fail(terminal.error());
+        fds_[0] = std::move(terminal->ours);
+        if (container_.in) in_ = net::Fd(::fcntl(fds_[0].get(), F_DUPFD_CLOEXEC, 3));
+        // What the process opens by its name must be its own, too.
+        const Identity& user = container_.identity;
+        if (user.switch_user && ::fchown(terminal->theirs.get(), user.uid, static_cast<gid_t>(-1)) != 0) {
+            return fail(error_from_errno(errno, "the terminal's owner"));
+        }
+        streams.in = std::move(terminal->theirs);
+        return streams;
     }
+    const auto make = [](net::Fd& read_end, net::Fd& write_end) -> Result<void> {
+        std::array<int, 2> fds{};
+        if (::pipe2(fds.data(), O_CLOEXEC) != 0) return fail(error_from_errno(errno, "pipe"));
+        read_end = net::Fd(fds[0]);
+        write_end = net::Fd(fds[1]);
+        return {};
+    };
+    if (auto made = make(fds_[0], streams.out); !made) return fail(made.error());
+    if (auto made = make(fds_[1], streams.err); !made) return fail(made.error());
+    if (container_.in) {
+        if (auto made = make(streams.in, in_); !made) return fail(made.error());
+        ::fcntl(in_.get(), F_SETFL, O_NONBLOCK);
+    }
+    for (const net::Fd& fd : fds_) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
+    return streams;
 }
 
 Result<std::unique_ptr<ShimContainer>> ShimContainer::start(const PodPaths& paths, const PodIntent& intent,
-                                                            std::size_t index, int run) {
-    std::unique_ptr<ShimContainer> self(new ShimContainer(paths, intent, index, run));
+                                                            std::size_t index, int run, Listener listener) {
+    std::unique_ptr<ShimContainer> self(new ShimContainer(paths, intent, index, run, std::move(listener)));
     const ContainerIntent& container = self->container_;
     if (auto made = ensure_directory(paths.container_logs(container.name)); !made) return fail(made.error());
     remove_old_logs(paths, intent, container.name, run);
@@ -70,22 +99,18 @@ Result<std::unique_ptr<ShimContainer>> ShimContainer::start(const PodPaths& path
     if (auto made = make_message_file(paths.termination(container.name), container.identity); !made) {
         return fail(made.error());
     }
-    std::array<int, 2> out{}, err{};
-    if (::pipe2(out.data(), O_CLOEXEC) != 0) return fail(error_from_errno(errno, "pipe"));
-    self->fds_[0] = out[0];
-    const ScopeExit close_out([&] { ::close(out[1]); });
-    if (::pipe2(err.data(), O_CLOEXEC) != 0) return fail(error_from_errno(errno, "pipe"));
-    self->fds_[1] = err[0];
-    const ScopeExit close_err([&] { ::close(err[1]); });
-    for (const int fd : self->fds_) ::fcntl(fd, F_SETFL, O_NONBLOCK);
+    const auto streams = self->open_streams();
+    if (!streams) return fail(streams.error());
 
     SpawnRequest request;
     request.argv = container.argv;
     request.environment = container.environment;
     request.directory = container.directory.empty() ? paths.work() : container.directory;
     request.identity = container.identity;
-    request.out = out[1];
-    request.err = err[1];
+    request.in = streams->in.get();
+    request.out = container.tty ? streams->in.get() : streams->out.get();
+    request.err = container.tty ? streams->in.get() : streams->err.get();
+    request.controlling_tty = container.tty;
     request.die_with_parent = true;
     auto pid = spawn(request);
     if (!pid) return fail(pid.error());
@@ -94,21 +119,28 @@ Result<std::unique_ptr<ShimContainer>> ShimContainer::start(const PodPaths& path
     return self;
 }
 
-void ShimContainer::read_output(LogStream stream, WallTime now) {
-    int& fd = fds_[static_cast<std::size_t>(stream)];
+bool ShimContainer::read_output(LogStream stream, WallTime now) {
+    net::Fd& fd = fds_[static_cast<std::size_t>(stream)];
     std::array<char, 65536> chunk;
-    const ssize_t got = fd < 0 ? 0 : ::read(fd, chunk.data(), chunk.size());
+    const ssize_t got = fd.valid() ? ::read(fd.get(), chunk.data(), chunk.size()) : 0;
     if (got > 0) {
         const std::string_view bytes(chunk.data(), static_cast<std::size_t>(got));
         log_.append(stream, bytes, now);
         last_output_.append(bytes.substr(bytes.size() - std::min(bytes.size(), kFallbackBytes)));
         if (last_output_.size() > kFallbackBytes) last_output_.erase(0, last_output_.size() - kFallbackBytes);
-        return;
+        listener_(*this, stream, bytes);
+        return true;
     }
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (fd >= 0) ::close(fd);
-    fd = -1;
+    if (got < 0 && errno == EINTR) return true;
+    if (got < 0 && errno == EAGAIN) return false;
+    // EIO is how a terminal says that its last process has left.
+    fd.reset();
     log_.finish(stream, now);
+    return false;
+}
+
+void ShimContainer::resize(std::uint16_t columns, std::uint16_t rows) const {
+    if (tty() && fds_[0].valid()) set_terminal_size(fds_[0].get(), columns, rows);
 }
 
 void ShimContainer::terminate() const {
@@ -128,14 +160,12 @@ std::set<pid_t> ShimContainer::members(const ProcessTable& table) const {
 ShimContainer::End ShimContainer::finish(WallTime now) {
     for (const LogStream stream : {LogStream::Stdout, LogStream::Stderr}) {
         // Nobody writes any more: whatever is left can be read at once.
-        for (int waiting = 1, reads = 0; output(stream) >= 0 && waiting > 0 && reads < kLastReads; ++reads) {
-            if (::ioctl(output(stream), FIONREAD, &waiting) == 0 && waiting > 0) read_output(stream, now);
+        for (int reads = 0; reads < kLastReads && read_output(stream, now); ++reads) {
         }
-        int& fd = fds_[static_cast<std::size_t>(stream)];
-        if (fd >= 0) ::close(fd);
-        fd = -1;
+        fds_[static_cast<std::size_t>(stream)].reset();
         log_.finish(stream, now);
     }
+    in_.reset();
     End end{0, "Completed", ""};
     if (WIFEXITED(*wait_status_)) {
         end.exit_code = WEXITSTATUS(*wait_status_);

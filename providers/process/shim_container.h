@@ -2,11 +2,14 @@
 // to the shim's thread.
 #pragma once
 
+#include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 
+#include "net/fd.h"
 #include "providers/process/log_writer.h"
 #include "providers/process/machine.h"
 #include "providers/process/paths.h"
@@ -16,10 +19,12 @@ namespace k8sgpu::providers::process {
 
 class ShimContainer {
   public:
+    // Hears of everything that the container prints, after the log has it.
+    using Listener = std::function<void(const ShimContainer&, LogStream, std::string_view)>;
+
     // Starts it. Errors carry the text for the termination message.
     static Result<std::unique_ptr<ShimContainer>> start(const PodPaths& paths, const PodIntent& intent,
-                                                        std::size_t index, int run);
-    ~ShimContainer();
+                                                        std::size_t index, int run, Listener listener);
     ShimContainer(const ShimContainer&) = delete;
     ShimContainer& operator=(const ShimContainer&) = delete;
 
@@ -27,10 +32,18 @@ class ShimContainer {
     int run() const { return run_; }
     pid_t pid() const { return pid_; }
     std::uint64_t start_time() const { return start_time_; }
-    int output(LogStream stream) const { return fds_[static_cast<std::size_t>(stream)]; }  // -1 once closed
+    // -1 once closed. A terminal prints everything to Stdout.
+    int output(LogStream stream) const { return fds_[static_cast<std::size_t>(stream)].get(); }
 
-    // Moves what is there, at most 64 KiB, to the log.
-    void read_output(LogStream stream, WallTime now);
+    // Where to write what the process shall read, without blocking; -1 when it has no input (any more).
+    int input() const { return in_.get(); }
+    bool input_once() const { return container_.in_once; }
+    bool tty() const { return container_.tty; }
+    void close_input() { in_.reset(); }
+    void resize(std::uint16_t columns, std::uint16_t rows) const;
+
+    // Moves what is there, at most 64 KiB, to the log. False when there was nothing, or never will be.
+    bool read_output(LogStream stream, WallTime now);
 
     // SIGTERM to the main process's group.
     void terminate() const;
@@ -49,7 +62,12 @@ class ShimContainer {
     End finish(WallTime now);
 
   private:
-    ShimContainer(const PodPaths& paths, const PodIntent& intent, std::size_t index, int run);
+    ShimContainer(const PodPaths& paths, const PodIntent& intent, std::size_t index, int run,
+                  Listener listener);
+    struct Streams {
+        net::Fd in, out, err;  // the process's ends
+    };
+    Result<Streams> open_streams();
     std::string termination_message(int exit_code) const;
 
     const PodPaths& paths_;
@@ -58,10 +76,12 @@ class ShimContainer {
     std::size_t index_;
     int run_;
     LogWriter log_;
+    Listener listener_;
     std::string last_output_;  // for FallbackToLogsOnError
     pid_t pid_ = -1;
     std::uint64_t start_time_ = 0;
-    int fds_[2] = {-1, -1};
+    net::Fd in_;
+    std::array<net::Fd, 2> fds_;
     std::optional<int> wait_status_;
 };
 

@@ -20,7 +20,8 @@ namespace {
 
 constexpr Duration kLeftoverRetry{20}, kMaxLeftoverRetry{500};
 constexpr Duration kStatusRetry{1000};
-constexpr Duration kOrdersPoll{1000};  // only without inotify
+constexpr Duration kAttachPatience{5000};  // for sessions to take the last output of the pod
+constexpr Duration kOrdersPoll{1000};      // only without inotify
 
 // To shim.log; the agent's log cannot be reached from here.
 void complain(const std::string& text) {
@@ -35,7 +36,10 @@ Times ShimLoop::now() {
 }
 
 ShimLoop::ShimLoop(PodPaths paths, PodIntent intent)
-    : paths_(std::move(paths)), intent_(std::move(intent)), machine_(intent_, now()) {}
+    : paths_(std::move(paths)),
+      intent_(std::move(intent)),
+      machine_(intent_, now()),
+      attach_([this](std::string_view name) { return find(name); }) {}
 
 ShimLoop::~ShimLoop() {
     if (signals_ >= 0) ::close(signals_);
@@ -57,6 +61,8 @@ Result<void> ShimLoop::prepare() {
         ::close(watch_);
         watch_ = -1;
     }
+    if (auto listens = attach_.listen(paths_); !listens)
+        complain("nobody can attach: " + listens.error().message);
     if (!publish(/*ended=*/false)) return fail(ErrorKind::Internal, paths_.status() + ": cannot be written");
     return {};
 }
@@ -81,6 +87,7 @@ void ShimLoop::run() {
         if (::access(paths_.dir.c_str(), F_OK) != 0) return;
         ::poll(nullptr, 0, static_cast<int>(kStatusRetry.count()));
     }
+    attach_.close(kAttachPatience);
 }
 
 void ShimLoop::take_orders() {
@@ -103,7 +110,11 @@ void ShimLoop::perform(const Action& action) {
 }
 
 void ShimLoop::start(const StartContainer& action) {
-    auto container = ShimContainer::start(paths_, intent_, action.index, action.run);
+    auto container =
+        ShimContainer::start(paths_, intent_, action.index, action.run,
+                             [this](const ShimContainer& from, LogStream stream, std::string_view bytes) {
+                                 attach_.output(from, stream, bytes);
+                             });
     if (!container) {
         machine_.exited(action.index, 128, "StartError", container.error().message, now());
         return;
@@ -124,6 +135,8 @@ bool ShimLoop::wait() {
             pipes.emplace_back(container.get(), stream);
         }
     }
+    const std::size_t first_session = fds.size();
+    attach_.add_to(fds);
     std::optional<SteadyTime> until = machine_.wake_at();
     if (retry_at_) until = until ? std::min(*until, *retry_at_) : *retry_at_;
     if (watch_ < 0) until = std::min(until.value_or(SteadyTime::max()), now().steady + kOrdersPoll);
@@ -138,6 +151,7 @@ bool ShimLoop::wait() {
         if (fds[first_pipe + i].revents == 0) continue;
         pipes[i].first->read_output(pipes[i].second, now().wall);
     }
+    attach_.handle(fds, first_session);
     if (watch_ >= 0 && fds[1].revents != 0) {
         only_output = false;
         std::array<char, 4096> events;
@@ -196,6 +210,7 @@ void ShimLoop::finish_containers() {
             continue;
         }
         const auto end = container.finish(now().wall);
+        attach_.ended(container);
         machine_.exited(container.index(), end.exit_code, end.reason, end.message, now());
         it = containers_.erase(it);
     }
@@ -255,6 +270,14 @@ bool ShimLoop::publish(bool ended) {
 ShimContainer* ShimLoop::find(std::size_t index) {
     for (const auto& container : containers_) {
         if (container->index() == index) return container.get();
+    }
+    return nullptr;
+}
+
+ShimContainer* ShimLoop::find(std::string_view name) {
+    for (const auto& container : containers_) {
+        if (intent_.containers[container->index()].name == name && !container->main_ended())
+            return container.get();
     }
     return nullptr;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "providers/process/attach_server.h"
 #include "providers/process/machine.h"
 #include "providers/process/paths.h"
 #include "providers/process/report.h"
@@ -33,12 +34,14 @@ class ShimLoop {
     void kill_stragglers();
     bool publish(bool ended);
     ShimContainer* find(std::size_t index);
+    ShimContainer* find(std::string_view name);
     void retry_in(Duration delay);
 
     const PodPaths paths_;
     const PodIntent intent_;
     Machine machine_;
     std::vector<std::unique_ptr<ShimContainer>> containers_;  // running, or ended with something left behind
+    AttachServer attach_;
     int signals_ = -1, watch_ = -1;
     Report published_;
     bool any_published_ = false, failed_to_publish_ = false;
