@@ -3,6 +3,9 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <cstring>
+
+#include "common/encoding.h"
 
 namespace k8sgpu::kube {
 namespace {
@@ -20,6 +23,14 @@ std::string object_key(const EventObject& about) {
 
 }  // namespace
 
+TextDigest TextDigest::of(std::string_view text) {
+    const std::string digest = sha256(text);
+    TextDigest key;
+    std::memcpy(&key.high, digest.data(), sizeof(key.high));
+    std::memcpy(&key.low, digest.data() + sizeof(key.high), sizeof(key.low));
+    return key;
+}
+
 EventPlan EventCorrelator::observe(const EventNote& note, SteadyTime now) {
     EventPlan plan;
     plan.ns = note.about.ns.empty() ? "default" : note.about.ns;
@@ -30,7 +41,7 @@ EventPlan EventCorrelator::observe(const EventNote& note, SteadyTime now) {
     Similar& similar = similar_[group];
     if (now - similar.last > kSimilarWindow) similar.messages.clear();
     similar.last = now;
-    similar.messages.insert(note.message);
+    similar.messages.insert(TextDigest::of(note.message));
     std::string key = fmt::format("{}|{}|{}", group, note.about.field_path, note.message);
     if (similar.messages.size() >= kSimilarLimit) {
         similar.messages.erase(similar.messages.begin());

@@ -1,11 +1,15 @@
 // Decides what becomes of one more Event, as client-go's EventCorrelator does (tools/record/events_cache.go):
 // a new object, one more count in an old one, one of a combined kind, or nothing. Pure but for its memory,
-// which is bounded; belongs to one thread.
+// which is bounded; belongs to one thread. Pods come and go by the thousand, so what is remembered of an
+// Event is a digest and not its text.
 #pragma once
 
+#include <compare>
+#include <cstdint>
 #include <list>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <utility>
 
@@ -13,14 +17,24 @@
 
 namespace k8sgpu::kube {
 
-// The most recently used `limit` values by key.
+// Stands for a text: the beginning of its SHA-256, long enough that no two are ever mistaken.
+struct TextDigest {
+    std::uint64_t high = 0;
+    std::uint64_t low = 0;
+    auto operator<=>(const TextDigest&) const = default;
+
+    static TextDigest of(std::string_view text);
+};
+
+// The most recently used `limit` values by the digest of their key.
 template <typename Value>
 class LruMap {
   public:
     explicit LruMap(std::size_t limit) : limit_(limit) {}
 
-    // The value of `key`, made by default when it is new.
-    Value& operator[](const std::string& key) {
+    // The value of `text`, made by default when it is new.
+    Value& operator[](std::string_view text) {
+        const TextDigest key = TextDigest::of(text);
         const auto found = index_.find(key);
         if (found != index_.end()) {
             order_.splice(order_.begin(), order_, found->second);
@@ -37,10 +51,13 @@ class LruMap {
     std::size_t size() const { return order_.size(); }
 
   private:
-    using Order = std::list<std::pair<std::string, Value>>;
+    struct Hash {
+        std::size_t operator()(const TextDigest& key) const { return key.low; }
+    };
+    using Order = std::list<std::pair<TextDigest, Value>>;
     const std::size_t limit_;
     Order order_;
-    std::unordered_map<std::string, typename Order::iterator> index_;
+    std::unordered_map<TextDigest, typename Order::iterator, Hash> index_;
 };
 
 // What to write: an object of that name with that count and message. A count above 1 is a patch of the
@@ -66,7 +83,7 @@ class EventCorrelator {
         WallTime first;
     };
     struct Similar {
-        std::set<std::string> messages;
+        std::set<TextDigest> messages;
         SteadyTime last;
     };
     struct Bucket {

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include "kube/internal/event_correlator.h"
 #include "kube/testing/fake_transport.h"
@@ -76,6 +77,20 @@ TEST_F(EventCorrelatorTest, Memory_is_bounded_and_names_stay_within_253_bytes) {
     EventObject longest = kPod;
     longest.name = std::string(253, 'n');
     EXPECT_EQ(observe("m", longest).name.size(), 253U);
+}
+
+// A cluster's churn makes thousands of Events; their texts, of several hundred bytes each, must not stay.
+TEST_F(EventCorrelatorTest, A_remembered_Event_costs_less_than_its_text) {
+    constexpr int kEventCount = 1000;
+    const std::string text(1000, 'm');
+    const auto before = mallinfo2().uordblks;
+    for (int i = 0; i < kEventCount; ++i) {
+        EventObject about = kPod;
+        about.uid = std::to_string(i);
+        observe(text, about);
+    }
+    // 0 under a sanitizer, which has its own allocator.
+    EXPECT_LT(mallinfo2().uordblks - before, kEventCount * text.size());
 }
 
 class EventRecorderTest : public testing::Test {
