@@ -99,7 +99,7 @@ def churning(churns):
     for churn in churns:
         churn.start()
     try:
-        yield
+        yield churns
     finally:
         for churn in churns:
             churn.stop()

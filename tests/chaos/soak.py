@@ -1,5 +1,6 @@
 """The agent's use of descriptors, threads and memory over a long churn, read from /proc."""
 
+import dataclasses
 import os
 import statistics
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 from . import run, verdict
 
 _EVERY = 2.0  # seconds
+_WARM_UP = 60.0
 _MOST_GROWTH = 0.05
 
 
@@ -16,6 +18,7 @@ _MOST_GROWTH = 0.05
 class Sample:
     at: float  # seconds of the journal
     descriptors: int
+    sockets: int  # of the descriptors
     threads: int
     resident: int  # bytes
     ticks: int  # of a processor, so far
@@ -24,17 +27,34 @@ class Sample:
 def sample(pid, at):
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    targets = _descriptors(pid)
     return Sample(
         at,
-        len(os.listdir(f"/proc/{pid}/fd")),
+        len(targets),
+        sum(target.startswith("socket:") for target in targets),
         int(status["Threads"]),
         int(status["VmRSS"].split()[0]) * 1024,
         int(fields[11]) + int(fields[12]),
     )
 
 
+def _descriptors(pid):
+    """What each descriptor leads to."""
+    found = []
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(entry.path))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return found
+
+
 def act(stage, plan, churns, journal):
-    """Churn and nothing else. What is there at rest is compared with what was there at rest before; memory within the churn."""
+    """Churn and nothing else, after a minute of it that does not count: connections are opened when they are first needed and kept. What is
+    there at rest is compared with what was there at rest before; memory within the churn."""
+    with run.churning(run.make_churns(stage, dataclasses.replace(plan, seed=plan.seed + 1), journal)) as first:
+        run.pass_time(stage, _WARM_UP, first, journal)
+    run.settle(stage.fronts[0], stage, plan.settle_seconds, journal)
     pid = stage.fronts[0].agent.process.pid
     stop, samples = threading.Event(), []
 
@@ -96,6 +116,7 @@ def _table(before, samples, after, began):
         return [
             title,
             max(each.descriptors for each in some),
+            max(each.sockets for each in some),
             max(each.threads for each in some),
             f"{statistics.mean(each.resident for each in some) / 1e6:.1f}",
             f"{100 * (some[-1].ticks - some[0].ticks) / os.sysconf('SC_CLK_TCK') / max(1e-9, some[-1].at - some[0].at):.1f}" if len(some) > 1 else "",
@@ -106,4 +127,4 @@ def _table(before, samples, after, began):
         number += 1
         rows.append(row(f"minute {number}", some))
     rows.append(row("at rest, after", [after]))
-    return verdict.table(rows, ["when", "descriptors (most)", "threads (most)", "resident, MB (mean)", "processor, %"])
+    return verdict.table(rows, ["when", "descriptors (most)", "sockets", "threads (most)", "resident, MB (mean)", "processor, %"])
