@@ -4,6 +4,7 @@
 #include <openssl/sha.h>
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <ctime>
@@ -135,8 +136,15 @@ std::optional<WallTime> parse_rfc3339(std::string_view text) {
         offset = std::chrono::hours(*h) + std::chrono::minutes(*m);
         if (zone[0] == '-') offset = -offset;
     }
-    return std::chrono::sys_days(date) + std::chrono::hours(*hour) + std::chrono::minutes(*minute) +
-           std::chrono::seconds(*second) + std::chrono::nanoseconds(nanos) - offset;
+    const std::chrono::sys_seconds whole = std::chrono::sys_days(date) + std::chrono::hours(*hour) +
+                                           std::chrono::minutes(*minute) + std::chrono::seconds(*second) -
+                                           offset;
+    // WallTime counts nanoseconds and ends in 1677 and 2262, but Go's zero time is of the year 1 and a
+    // certificate without an end ends in 9999: the nearest year that leaves room to calculate stands for
+    // those beyond.
+    constexpr std::chrono::sys_seconds kFirst = std::chrono::sys_days(std::chrono::year(1678) / 1 / 1);
+    constexpr std::chrono::sys_seconds kLast = std::chrono::sys_days(std::chrono::year(2262) / 1 / 1);
+    return std::clamp(whole, kFirst, kLast) + std::chrono::nanoseconds(nanos);
 }
 
 std::string url_encode(std::string_view text) {

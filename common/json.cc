@@ -1,8 +1,38 @@
 #include "common/json.h"
 
 namespace k8sgpu {
+namespace {
+
+// Copying and writing a tree recurses, so that depth costs stack. The API server's objects stay below 100
+// levels.
+constexpr int kMaxDepth = 1000;
+
+bool is_too_deep(std::string_view text) {
+    int depth = 0;
+    bool in_string = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        if (in_string) {
+            if (c == '\\') ++i;
+            if (c == '"') in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > kMaxDepth) return true;
+        } else if (c == ']' || c == '}') {
+            --depth;
+        }
+    }
+    return false;
+}
+
+}  // namespace
 
 Result<Json> parse_json(std::string_view text, std::string_view what) {
+    if (is_too_deep(text)) {
+        return fail(ErrorKind::Invalid,
+                    std::string(what) + ": nested deeper than " + std::to_string(kMaxDepth) + " levels");
+    }
     Json parsed = Json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (parsed.is_discarded()) return fail(ErrorKind::Invalid, std::string(what) + ": not valid JSON");
     return parsed;

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "common/encoding.h"
+
 namespace k8sgpu::csr {
 
 namespace {
@@ -133,7 +135,13 @@ Result<WallTime> wall_time(const ASN1_TIME* time) {
     std::tm broken{};
     if (ASN1_TIME_to_tm(time, &broken) != 1)
         return fail(openssl_error(ErrorKind::Invalid, "reading a certificate's validity"));
-    return std::chrono::system_clock::from_time_t(timegm(&broken));
+    // By way of text: a certificate may be good until the year 9999, and that reader knows what to make of
+    // it.
+    const auto read = parse_rfc3339(fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", broken.tm_year + 1900,
+                                                broken.tm_mon + 1, broken.tm_mday, broken.tm_hour,
+                                                broken.tm_min, broken.tm_sec));
+    if (!read) return fail(ErrorKind::Invalid, "a certificate's validity is no date");
+    return *read;
 }
 
 }  // namespace

@@ -143,6 +143,23 @@ def spdy():
     seed("net_spdy_headers", "upper_case", struct.pack(">II", 1, 1) + b"A" + struct.pack(">I", 0))
 
 
+def recorded():
+    """What kubectl and the kubelet really sent (tests/golden)."""
+    for file in sorted(HERE.parent.glob("golden/1.36/*.client")):
+        head, rest = file.read_bytes().split(b"\r\n\r\n", 1)
+        name = f"recorded_{file.stem}"
+        seed("net_http_head", name, head + b"\r\n\r\n")
+        seed("kubelet_api_request", name, head + b"\r\n\r\n")
+        answer = file.with_suffix(".server").read_bytes().split(b"\r\n\r\n", 1)[1]
+        if b"SPDY" in head:
+            seed("net_spdy", name, b"\x05" + rest)
+            seed("net_spdy_session", name, b"\0" + rest)
+            seed("net_spdy_session", f"{name}_answer", b"\1" + answer)
+        elif b"channel" in head:
+            seed("net_ws", name, b"\6" + rest)
+            seed("net_channel_session", name, (b"\6" if b"base64" in head else b"\2") + rest)
+
+
 # WebSocket -------------------------------------------------------------------------------------------------------------------------
 
 def frame(opcode, payload, masked=True, fin=True, claim=None):
@@ -315,6 +332,17 @@ def process():
     seed("process_state", "cut", json.dumps(intent)[:-40])
 
 
+def attach():
+    def message(kind, payload=b"", claim=None):
+        return struct.pack("<BI", kind, len(payload) if claim is None else claim) + payload
+
+    agent = message(1, b"\1\7main") + message(4, struct.pack("<HH", 80, 24)) + message(2, b"hello\n") + message(3)
+    shim = message(16, b"\1\1") + message(17, b"out") + message(18, b"err") + message(19, struct.pack("<I", 65536)) + message(20, b"\0bye")
+    for name, content in {"agent": agent, "shim": shim, "cut": agent[:-3], "unknown": message(9, b"x"), "too_large": message(2, b"", 65537),
+                          "no_name": message(1, b"\1\7"), "odd_size": message(4, b"\1"), "unknown_reason": message(20, b"\xff")}.items():
+        seed("process_attach", name, content)
+
+
 def common():
     for i, text in enumerate(("aGVsbG8=", "aGVsbG8", "_-8", "a%2fb+c%", "2026-02-30T00:00:00Z", "2026-01-01T23:59:60.123456789+05:30",
                               "0000-01-01T00:00:00-23:59", '{"a":[1,2.5e-7,null,"\\ud83d\\ude00"],"b":{}}', '"\\u0000\xff"', "9" * 40)):
@@ -323,6 +351,8 @@ def common():
 
 
 def pem():
+    if (CORPUS / "csr_pem" / "key").exists():
+        return  # another key would be another seed, and no better one
     with tempfile.TemporaryDirectory() as folder:
         def openssl(*arguments):
             subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
@@ -342,5 +372,5 @@ def pem():
 
 
 if __name__ == "__main__":
-    for part in (http, spdy, websocket, kubernetes, process, common, pem):
+    for part in (http, spdy, recorded, websocket, kubernetes, process, attach, common, pem):
         part()

@@ -51,6 +51,21 @@ TEST(Encoding, Times_as_Kubernetes_writes_and_reads_them) {
     }
 }
 
+TEST(Encoding, A_time_beyond_what_can_be_held_becomes_the_nearest_that_can) {
+    EXPECT_EQ(rfc3339_seconds(*parse_rfc3339("0001-01-01T00:00:00Z")), "1678-01-01T00:00:00Z");
+    EXPECT_EQ(rfc3339_seconds(*parse_rfc3339("9999-12-31T23:59:59Z")), "2262-01-01T00:00:00Z");
+}
+
+TEST(Json, Nested_beyond_any_object_is_refused_before_it_costs_stack) {
+    const auto nested = [](std::size_t levels) {
+        return std::string(levels, '[') + std::string(levels, ']');
+    };
+    EXPECT_TRUE(parse_json(nested(1000), "x"));
+    EXPECT_EQ(parse_json(nested(1001), "x").error().message, "x: nested deeper than 1000 levels");
+    EXPECT_FALSE(parse_json(std::string(16U << 20U, '['), "x"));
+    EXPECT_TRUE(parse_json("\"" + std::string(2000, '[') + "\\\"[\"", "x")) << "brackets in a text are text";
+}
+
 TEST(Encoding, Url_escapes) {
     EXPECT_EQ(url_encode("a b/ü"), "a%20b%2F%C3%BC");
     EXPECT_EQ(url_decode("a%20b+c", true), "a b c");

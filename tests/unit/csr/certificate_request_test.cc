@@ -11,6 +11,21 @@ using namespace std::chrono_literals;
 
 const SubjectNames kNames{{"k8s.gpu"}, {"10.0.0.7", "fd00::7"}};
 
+// Ends on 9999-09-06, as one without an end does (RFC 5280 §4.1.2.5).
+const std::string kNeverEnds =
+    "-----BEGIN CERTIFICATE-----\n"
+    "MIIB1TCCAXugAwIBAgIUWPIku5LmQtD2b+yBOzlKtuTr2JswCgYIKoZIzj0EAwIw\n"
+    "NTEVMBMGA1UECgwMc3lzdGVtOm5vZGVzMRwwGgYDVQQDDBNzeXN0ZW06bm9kZTpr\n"
+    "OHMuZ3B1MCAXDTI2MTEyMzAxMzUxMloYDzk5OTkwOTA2MDEzNTEyWjA1MRUwEwYD\n"
+    "VQQKDAxzeXN0ZW06bm9kZXMxHDAaBgNVBAMME3N5c3RlbTpub2RlOms4cy5ncHUw\n"
+    "WTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATdXAgqSYYQdUYBXJIdBX/XKy1U7cdp\n"
+    "L5OgCVy+j1EanNesWK+cWqqZXDdYcnVZE81g6A0p8g97/riqOOdyepGyo2cwZTAd\n"
+    "BgNVHQ4EFgQUPS7RmZDXzE8bmgw4kqchuUBrD+kwHwYDVR0jBBgwFoAUPS7RmZDX\n"
+    "zE8bmgw4kqchuUBrD+kwDwYDVR0TAQH/BAUwAwEB/zASBgNVHREECzAJggdrOHMu\n"
+    "Z3B1MAoGCCqGSM49BAMCA0gAMEUCIGPBz/Onim9d8kTCD8rCWusGz/+XS3Y61Flv\n"
+    "DIeJPZ/wAiEA9fK9DFgXeRH95W4cv+QRNk+S/YzLWiSGvbG+EUmupDA=\n"
+    "-----END CERTIFICATE-----\n";
+
 TEST(KeyPair, Survives_its_text_form) {
     const KeyPair key = *KeyPair::generate();
     const auto again = KeyPair::from_pem(key.pem());
@@ -26,6 +41,12 @@ TEST(KeyPair, Is_found_behind_certificates) {
     const std::string certificate = TestSigner().sign(*request, {WallTime(1s), WallTime(2s)});
     EXPECT_EQ(KeyPair::from_pem(certificate + key.pem())->public_key(), key.public_key());
     EXPECT_EQ(KeyPair::from_pem(certificate).error().kind, ErrorKind::Invalid);
+}
+
+TEST(CertificateInfo, Of_a_certificate_without_an_end_lies_far_ahead) {
+    const auto info = parse_certificates(kNeverEnds);
+    ASSERT_TRUE(info);
+    EXPECT_GT(info->not_after - info->not_before, std::chrono::hours(24 * 365 * 100));
 }
 
 TEST(CertificateRequest, Says_what_the_template_says) {
