@@ -68,6 +68,7 @@ ProcessProvider::ProcessProvider(ProcessProviderOptions options, Clock& clock, L
       clock_(clock),
       objects_(objects),
       store_(options_.state_directory, options_.shim_command),
+      usage_(store_),
       watcher_(std::make_unique<Watcher>(store_, clock, options_.linger)) {}
 
 ProcessProvider::~ProcessProvider() {
@@ -324,6 +325,10 @@ Result<void> ProcessProvider::forward(const PodId& pod, std::uint16_t port, net:
     if (!socket) return fail(socket.error());
     net::SocketStream process(std::move(*socket));
     return net::pump_both_ways(stream, process, ctx);
+}
+
+Result<StatsReport> ProcessProvider::stats(const CallContext&) {
+    return usage_.read(clock_);
 }
 
 Result<ExitStatus> ProcessProvider::exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) {

@@ -20,6 +20,7 @@
 #include "providers/port/provider.h"
 #include "providers/process/check.h"
 #include "providers/process/pod_store.h"
+#include "providers/process/usage.h"
 #include "providers/process/watcher.h"
 
 namespace k8sgpu::providers::process {
@@ -42,7 +43,8 @@ class ProcessProvider final : public Provider,
                               public LogSource,
                               public Executor,
                               public Attacher,
-                              public PortForwarder {
+                              public PortForwarder,
+                              public StatsSource {
   public:
     // `clock` and `objects` outlive the provider.
     ProcessProvider(ProcessProviderOptions options, Clock& clock, LocalObjects& objects);
@@ -64,6 +66,7 @@ class ProcessProvider final : public Provider,
     Executor* executor() override { return this; }
     Attacher* attacher() override { return this; }
     PortForwarder* port_forwarder() override { return this; }
+    StatsSource* stats() override { return this; }
 
     Result<void> logs(const LogRequest& request, LogSink& sink, const CallContext& ctx) override;
     Result<ExitStatus> exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
@@ -71,6 +74,7 @@ class ProcessProvider final : public Provider,
     // To ports that processes of the pod listen on at the loopback addresses (port_owner.h), to no others.
     Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
                          const CallContext& ctx) override;
+    Result<StatsReport> stats(const CallContext& ctx) override;
 
   private:
     CheckFacts check_facts() const;
@@ -86,6 +90,7 @@ class ProcessProvider final : public Provider,
     LocalObjects& objects_;
     PodStore store_;
     std::mutex creating_;  // GPUs are counted and taken in one step; held over file operations only
+    UsageReader usage_;
     std::unique_ptr<Watcher> watcher_;
 };
 

@@ -41,11 +41,20 @@ std::optional<ProcessInfo> parse_stat(const std::string& line) {
     ProcessInfo info;
     pid_t group = 0;
     if (!(rest >> info.state >> info.parent >> group >> info.session)) return std::nullopt;
-    // Fields 7 to 21 (terminal, flags, faults, times, priorities) lie between.
+    // Terminal, flags and faults lie between, then priorities.
     std::string skipped;
-    for (int field = 7; field <= 21; ++field) rest >> skipped;
+    for (int field = 7; field <= 13; ++field) rest >> skipped;
+    std::uint64_t user = 0, system = 0, child_user = 0, child_system = 0;
+    rest >> user >> system >> child_user >> child_system >> skipped >> skipped >> info.threads >> skipped;
     if (!(rest >> info.start_time)) return std::nullopt;
+    info.cpu_ticks = user + system;
+    info.child_cpu_ticks = child_user + child_system;
     return info;
+}
+
+std::uint64_t cpu_nanoseconds(std::uint64_t ticks) {
+    static const auto per_second = static_cast<std::uint64_t>(std::max(1L, ::sysconf(_SC_CLK_TCK)));
+    return ticks * (1'000'000'000U / per_second);
 }
 
 std::optional<ProcessInfo> read_process(pid_t pid) {

@@ -19,7 +19,10 @@ namespace k8sgpu::providers::process {
 struct ProcessInfo {
     pid_t parent = 0;
     pid_t session = 0;
-    char state = '?';              // 'Z' = zombie
+    char state = '?';                   // 'Z' = zombie
+    std::uint64_t cpu_ticks = 0;        // user and system, of the process itself
+    std::uint64_t child_cpu_ticks = 0;  // of children that it has waited for, and of theirs
+    std::uint64_t threads = 0;
     std::uint64_t start_time = 0;  // clock ticks since boot
 };
 
@@ -27,6 +30,8 @@ using ProcessTable = std::map<pid_t, ProcessInfo>;
 
 // One line of /proc/<pid>/stat; nullopt when it makes no sense. Names may hold blanks and parentheses.
 std::optional<ProcessInfo> parse_stat(const std::string& line);
+
+std::uint64_t cpu_nanoseconds(std::uint64_t ticks);
 
 ProcessTable read_process_table();
 std::optional<ProcessInfo> read_process(pid_t pid);

@@ -171,6 +171,7 @@ Json to_json(const Report& report) {
                              {"pid", mark.pid},
                              {"startTime", mark.start_time},
                              {"run", mark.run}});
+        if (mark.reaped_before) processes.back()["reapedBefore"] = *mark.reaped_before;
     }
     return {{"version", kVersion},
             {"ended", report.ended},
@@ -193,7 +194,9 @@ Result<Report> read_report(const std::string& path) {
     for (const Json& mark : array_at(*json, {"processes"})) {
         report.processes.push_back({string_at(mark, {"container"}), static_cast<pid_t>(int_at(mark, {"pid"})),
                                     static_cast<std::uint64_t>(int_at(mark, {"startTime"})),
-                                    static_cast<int>(int_at(mark, {"run"}))});
+                                    static_cast<int>(int_at(mark, {"run"})), std::nullopt});
+        const Json& before = at(mark, {"reapedBefore"});
+        if (before.is_number_unsigned()) report.processes.back().reaped_before = before.get<std::uint64_t>();
     }
     return report;
 }

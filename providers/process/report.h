@@ -16,6 +16,8 @@ struct ProcessMark {
     pid_t pid = 0;
     std::uint64_t start_time = 0;  // clock ticks since boot (proc(5), field 22)
     int run = 0;
+    // CPU of processes that the shim had waited for before this run, in nanoseconds; absent from older shims.
+    std::optional<std::uint64_t> reaped_before;
 };
 
 struct Report {

@@ -112,6 +112,7 @@ Result<std::unique_ptr<ShimContainer>> ShimContainer::start(const PodPaths& path
     request.err = container.tty ? streams->in.get() : streams->err.get();
     request.controlling_tty = container.tty;
     request.die_with_parent = true;
+    if (const auto shim = read_process(::getpid())) self->reaped_before_ = shim->child_cpu_ticks;
     auto pid = spawn(request);
     if (!pid) return fail(pid.error());
     self->pid_ = *pid;

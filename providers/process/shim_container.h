@@ -32,6 +32,8 @@ class ShimContainer {
     int run() const { return run_; }
     pid_t pid() const { return pid_; }
     std::uint64_t start_time() const { return start_time_; }
+    // CPU ticks of what the shim had waited for before this run.
+    std::uint64_t reaped_before() const { return reaped_before_; }
     // -1 once closed. A terminal prints everything to Stdout.
     int output(LogStream stream) const { return fds_[static_cast<std::size_t>(stream)].get(); }
 
@@ -79,7 +81,7 @@ class ShimContainer {
     Listener listener_;
     std::string last_output_;  // for FallbackToLogsOnError
     pid_t pid_ = -1;
-    std::uint64_t start_time_ = 0;
+    std::uint64_t start_time_ = 0, reaped_before_ = 0;
     net::Fd in_;
     std::array<net::Fd, 2> fds_;
     std::optional<int> wait_status_;

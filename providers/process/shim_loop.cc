@@ -242,7 +242,8 @@ bool ShimLoop::publish(bool ended) {
     report.removing = machine_.removing();
     for (const auto& container : containers_) {
         report.processes.push_back({intent_.containers[container->index()].name, container->pid(),
-                                    container->start_time(), container->run()});
+                                    container->start_time(), container->run(),
+                                    cpu_nanoseconds(container->reaped_before())});
     }
     const bool same = any_published_ && report.pod_status == published_.pod_status &&
                       report.ended == published_.ended && report.removing == published_.removing &&
