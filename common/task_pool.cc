@@ -31,6 +31,12 @@ void TaskPool::stop() {
     for (auto& thread : threads_) thread.join();
 }
 
+bool TaskPool::wait_idle(SteadyTime until) {
+    auto state = state_.lock();
+    return state.wait_until(clock_, idle_, until, {},
+                            [&] { return state->tasks.empty() && state->running == 0; });
+}
+
 void TaskPool::work(std::stop_token stop) {
     while (true) {
         Task task;
@@ -41,8 +47,14 @@ void TaskPool::work(std::stop_token stop) {
             if (!ready || stop.stop_requested()) return;
             task = std::move(state->tasks.front());
             state->tasks.pop_front();
+            ++state->running;
         }
         task(stop);
+        {
+            auto state = state_.lock();
+            --state->running;
+        }
+        idle_.notify_all();
     }
 }
 

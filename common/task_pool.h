@@ -28,11 +28,15 @@ class TaskPool {
     // Ignored after stop().
     void add(Task task);
     void stop();
+    // Until nothing is queued or running, tasks that tasks have added included; false at `until`. Wants an
+    // owner who has stopped the other sources of tasks.
+    bool wait_idle(SteadyTime until);
     std::size_t queued() const { return state_.lock()->tasks.size(); }
 
   private:
     struct State {
         std::deque<Task> tasks;
+        std::size_t running = 0;
         bool stopped = false;
     };
     void work(std::stop_token stop);
@@ -40,6 +44,7 @@ class TaskPool {
     Clock& clock_;
     Guarded<State> state_;
     std::condition_variable_any changed_;
+    std::condition_variable_any idle_;
     std::vector<Thread> threads_;
 };
 

@@ -10,47 +10,107 @@
 #include <csignal>
 
 #include "common/log.h"
-#include "kube/curl_transport.h"
 #include "kube/kubeconfig.h"
 
 namespace k8sgpu::vnode {
 
-App::App(Options options, std::string version) : options_(std::move(options)), version_(std::move(version)) {}
+namespace {
+
+// Left for the end of provider and node, after the statuses.
+constexpr Duration kReserve{5'000};
+
+void raise_event(const net::Fd& event) {
+    const std::uint64_t one = 1;
+    (void)!::write(event.get(), &one, sizeof one);
+}
+
+// The signal that waits, or 0.
+int next_signal(int signals) {
+    signalfd_siginfo info{};
+    if (::read(signals, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return 0;
+    return static_cast<int>(info.ssi_signo);
+}
+
+}  // namespace
+
+App::App(Command command, std::function<Result<Command>()> read_options, std::string version)
+    : command_(std::move(command)),
+      read_options_(std::move(read_options)),
+      version_(std::move(version)),
+      shutdown_grace_(std::in_place, options_.shutdown_grace) {}
 
 App::~App() = default;
 
 int App::run() {
     sigset_t signals;
     sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
-    const net::Fd signal_event(::signalfd(-1, &signals, SFD_CLOEXEC));
-    fatal_event_ = net::Fd(::eventfd(0, EFD_CLOEXEC));
+    const net::Fd signal_event(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+    end_event_ = net::Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 
     if (auto prepared = prepare(); !prepared) {
         log().error("{}", prepared.error().message);
         return 1;
     }
     startup_ = Thread("startup", [this](std::stop_token stop) { start_node(std::move(stop)); });
+    reloader_->start();
 
-    std::array<pollfd, 2> events = {pollfd{signal_event.get(), POLLIN, 0},
-                                    pollfd{fatal_event_.get(), POLLIN, 0}};
-    while (::poll(events.data(), events.size(), -1) < 0 && errno == EINTR) {
-    }
+    wait_for_end(signal_event.get());
     const std::optional<Error> fatal = *fatal_.lock();
     if (fatal) {
         log().error("{}", fatal->message);
     } else {
         log().info("stopping; pods keep running at the provider");
     }
-    startup_.stop();
-    health_.reset();
-    started_node_ = nullptr;
-    node_.reset();
-    transport_.reset();
+    take_down(signal_event.get());
     return fatal ? 1 : 0;
+}
+
+void App::wait_for_end(int signals) {
+    std::array<pollfd, 2> events = {pollfd{signals, POLLIN, 0}, pollfd{end_event_.get(), POLLIN, 0}};
+    while (true) {
+        if (::poll(events.data(), events.size(), -1) < 0) continue;
+        if (events[1].revents != 0) return;
+        const int signal = next_signal(signals);
+        if (signal == SIGHUP) {
+            log().info("SIGHUP: looking for changed files");
+            reloader_->force();
+        } else if (signal != 0) {
+            return;
+        }
+    }
+}
+
+void App::take_down(int signals) {
+    const SteadyTime deadline = clock_.now() + *shutdown_grace_.lock();
+    std::uint64_t raised = 0;
+    (void)!::read(end_event_.get(), &raised, sizeof raised);
+    shutdown_ = Thread("shutdown", [this, deadline](std::stop_token) {
+        reloader_->stop();
+        startup_.stop();
+        *waiting_for_.lock() = "the end: k8sgpu is shutting down";
+        started_node_ = nullptr;
+        if (node_) node_->stop(deadline - kReserve);
+        health_.reset();
+        node_.reset();
+        transport_.reset();
+        raise_event(end_event_);
+    });
+    std::array<pollfd, 2> events = {pollfd{signals, POLLIN, 0}, pollfd{end_event_.get(), POLLIN, 0}};
+    while (true) {
+        const auto left = std::chrono::duration_cast<Duration>(deadline - clock_.now()).count();
+        const int ready =
+            ::poll(events.data(), events.size(), static_cast<int>(std::max<std::int64_t>(0, left)));
+        if (ready > 0 && events[1].revents != 0) return shutdown_.join();
+        const int signal = ready > 0 ? next_signal(signals) : 0;
+        const bool again = signal == SIGTERM || signal == SIGINT;
+        if (!again && left > 0) continue;
+        log().error(again ? "a second signal: ending at once"
+                          : "not done after --shutdown-grace-period: ending");
+        ::_exit(1);
+    }
 }
 
 Result<void> App::prepare() {
@@ -58,6 +118,10 @@ Result<void> App::prepare() {
         log().warn(
             "--leader-elect is accepted but has no effect yet: run one replica with strategy Recreate");
     }
+    // Before the files are read, so that a change in between is seen.
+    reloader_ = std::make_unique<Reloader>(
+        clock_, metrics_, reload_targets(),
+        [this](const std::string& what, const Result<void>& outcome) { tell_reload(what, outcome); });
     auto remote = load_remote_config(options_);
     if (!remote) return fail(remote.error());
     remote_config_ = std::move(*remote);
@@ -82,8 +146,7 @@ void App::start_node(std::stop_token stop) {
     const auto give_up = [this](const Error& error) {
         if (error.kind == ErrorKind::Cancelled) return;
         *fatal_.lock() = error;
-        const std::uint64_t one = 1;
-        (void)!::write(fatal_event_.get(), &one, sizeof one);
+        raise_event(end_event_);
     };
     *waiting_for_.lock() = "the API server " + local_config_.server;
     const auto cluster = wait_for_cluster(*client_, clock_, stop, [this](const Error& why) {
@@ -99,6 +162,7 @@ void App::start_node(std::stop_token stop) {
         *shown = std::move(text);
     });
     if (!cluster) return give_up(cluster.error());
+    *cluster_uid_.lock() = cluster->cluster_uid;
     *waiting_for_.lock() = "the node to start";
     log().info("local cluster {} {} as {}", local_config_.server, cluster->server_version, cluster->username);
 

@@ -32,11 +32,15 @@ Capacity merge_capacity(const Capacity& offered, const Capacity& configured,
 
 CapacityKeeper::CapacityKeeper(Clock& clock, providers::Provider& provider, Capacity configured,
                                std::function<void(const Capacity&)> changed)
-    : clock_(clock), provider_(provider), configured_(std::move(configured)), changed_(std::move(changed)) {}
+    : clock_(clock),
+      provider_(provider),
+      words_(std::in_place, Words{std::move(configured), {}}),
+      changed_(std::move(changed)) {}
 
-Capacity CapacityKeeper::merged(const Capacity& offered) {
+Capacity CapacityKeeper::merged() {
     std::vector<std::string> defaulted;
-    Capacity capacity = merge_capacity(offered, configured_, defaulted);
+    const Words words = *words_.lock();
+    Capacity capacity = merge_capacity(words.offered, words.configured, defaulted);
     if (!defaulted.empty() && !told_defaults_) {
         told_defaults_ = true;
         log().warn(
@@ -52,15 +56,29 @@ Capacity CapacityKeeper::first(Duration patience, std::stop_token stop) {
     auto offered = provider_.capacity(ctx);
     if (!offered)
         log().warn("asking provider {} for its capacity: {}", provider_.name(), offered.error().message);
-    return merged(offered.value_or({}));
+    words_.lock()->offered = offered.value_or({});
+    return merged();
+}
+
+void CapacityKeeper::use_configured(Capacity configured) {
+    words_.lock()->configured = std::move(configured);
+    *changed_words_.lock() = true;
+    wake_.notify_all();
 }
 
 void CapacityKeeper::start() {
     thread_ = Thread("capacity", [this](std::stop_token stop) {
-        while (clock_.sleep_for(kPollEvery, stop)) {
+        while (true) {
+            {
+                auto changed = changed_words_.lock();
+                changed.wait_until(clock_, wake_, clock_.now() + kPollEvery, stop, [&] { return *changed; });
+                *changed = false;
+            }
+            if (stop.stop_requested()) return;
             auto offered = provider_.capacity(CallContext::with_timeout(clock_, kCallTimeout, stop));
             // No answer is no news: what was offered stays offered.
-            if (offered) changed_(merged(*offered));
+            if (offered) words_.lock()->offered = std::move(*offered);
+            changed_(merged());
         }
     });
 }

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "common/guarded.h"
 #include "common/thread.h"
 #include "providers/port/provider.h"
 
@@ -32,13 +33,20 @@ class CapacityKeeper {
     Capacity first(Duration patience, std::stop_token stop);
     void start();
     void stop() { thread_.stop(); }
+    // Another --capacity, reported at once; any thread.
+    void use_configured(Capacity configured);
 
   private:
-    Capacity merged(const Capacity& offered);
+    Capacity merged();
 
     Clock& clock_;
     providers::Provider& provider_;
-    Capacity configured_;
+    struct Words {
+        Capacity configured, offered;
+    };
+    Guarded<Words> words_;
+    Guarded<bool> changed_words_;
+    std::condition_variable_any wake_;
     std::function<void(const Capacity&)> changed_;
     bool told_defaults_ = false;
     Thread thread_;

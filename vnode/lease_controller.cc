@@ -35,6 +35,11 @@ std::optional<LeaseCall> LeaseController::next(Times now, const std::string& nod
     return RenewLease{filled(*lease_, now, node_uid)};
 }
 
+std::optional<LeaseCall> LeaseController::last_renewal(Times now, const std::string& node_uid) const {
+    if (!lease_ || node_uid.empty()) return std::nullopt;
+    return RenewLease{filled(*lease_, now, node_uid)};
+}
+
 Json LeaseController::filled(Json lease, Times now, const std::string& node_uid) const {
     lease["spec"]["holderIdentity"] = node_name_;
     lease["spec"]["leaseDurationSeconds"] = kLeaseSeconds;

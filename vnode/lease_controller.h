@@ -28,6 +28,8 @@ class LeaseController {
 
     // Nothing before the Node exists: its UID makes the lease go when the Node does.
     std::optional<LeaseCall> next(Times now, const std::string& node_uid);
+    // Before our end; nullopt unless the lease is known and ours to renew.
+    std::optional<LeaseCall> last_renewal(Times now, const std::string& node_uid) const;
     SteadyTime next_wakeup() const { return wakeup_; }
 
     void on_succeeded(Json lease, const LeaseCall& call, Times now);

@@ -10,6 +10,8 @@ namespace {
 // A watch that is cut and comes back within this time is nobody's concern.
 constexpr Duration kClosedAfter{10'000};
 constexpr Duration kSameStateWords{60'000};
+constexpr Duration kAskAgainToClose{300'000};
+constexpr Duration kAskAgainToOpen{30'000};
 
 }  // namespace
 
@@ -24,6 +26,11 @@ void LinkState::observe(Reach reach, const std::string& message, SteadyTime now)
         told_at_ = now;
         message_ = message;
     }
+}
+
+void LinkState::on_taint_refused(SteadyTime now) {
+    taint_refused_ = true;
+    ask_again_ = now + (closed(now) ? kAskAgainToClose : kAskAgainToOpen);
 }
 
 bool LinkState::closed(SteadyTime now) const {
@@ -47,7 +54,7 @@ std::optional<SteadyTime> LinkState::next_change(SteadyTime now) const {
 
 Json LinkState::taint_patch(const Json& node, SteadyTime now) const {
     // Before the provider has spoken, a taint of our former life stays what it is.
-    if (taint_refused_ || (reach_ != Reach::Reachable && !closed(now))) return {};
+    if ((taint_refused_ && now < ask_again_) || (reach_ != Reach::Reachable && !closed(now))) return {};
     const Json& taints = array_at(node, {"spec", "taints"});
     const auto ours = [](const Json& taint) { return string_at(taint, {"key"}) == kUnreachableTaint; };
     const bool present = std::any_of(taints.begin(), taints.end(), ours);

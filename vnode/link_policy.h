@@ -38,10 +38,12 @@ class LinkState {
     std::optional<SteadyTime> next_change(SteadyTime now) const;
 
     // Patch that sets or removes our taint and no other, with the version seen as precondition (the list is
-    // replaced as a whole); null when there is nothing to do or taints were refused.
+    // replaced as a whole); null when there is nothing to do, or taints were refused a moment ago.
     Json taint_patch(const Json& node, SteadyTime now) const;
-    // The API server answered Forbidden; asked again at the next change of reach.
-    void on_taint_refused() { taint_refused_ = true; }
+    // The API server answered Forbidden. Asked again after a while: a server that has just started refuses
+    // much.
+    void on_taint_refused(SteadyTime now);
+    void on_taint_written() { taint_refused_ = false; }
     // Closed, and not by a taint.
     bool holds_back(SteadyTime now) const { return taint_refused_ && closed(now); }
 
@@ -52,6 +54,7 @@ class LinkState {
     SteadyTime since_{};    // of reach_
     SteadyTime told_at_{};  // when message_ was taken
     bool taint_refused_ = false;
+    SteadyTime ask_again_{};
 };
 
 }  // namespace k8sgpu::vnode

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "providers/process/shim.h"
 #include "vnode/app.h"
+#include "vnode/commands.h"
 #include "vnode/options.h"
 
 int main(int argc, char** argv) try {
@@ -17,7 +18,10 @@ int main(int argc, char** argv) try {
         const char* value = std::getenv(name.c_str());
         return std::string(value == nullptr ? "" : value);
     };
-    auto command = vnode::parse_command_line(arguments, environment, K8SGPU_VERSION);
+    const auto read_options = [&] {
+        return vnode::parse_command_line(arguments, environment, K8SGPU_VERSION);
+    };
+    auto command = read_options();
     if (!command) {
         std::fprintf(stderr, "k8sgpu: %s\n", command.error().message.c_str());
         return 1;
@@ -28,11 +32,15 @@ int main(int argc, char** argv) try {
             return 0;
         case vnode::Command::Kind::ProcessShim:
             return providers::process::shim_main(argc - 1, argv + 1);
+        case vnode::Command::Kind::Drain:
+            return vnode::run_drain(command->options);
+        case vnode::Command::Kind::Uninstall:
+            return vnode::run_uninstall(command->options);
         case vnode::Command::Kind::Run:
             break;
     }
     configure_log(command->options.log_level);
-    return vnode::App(std::move(command->options), K8SGPU_VERSION).run();
+    return vnode::App(std::move(*command), read_options, K8SGPU_VERSION).run();
 } catch (const std::exception& e) {
     std::fprintf(stderr, "k8sgpu: %s\n", e.what());
     return 1;

@@ -95,6 +95,7 @@ void NodeController::on_succeeded(const NodeCall& call, Times now) {
     }
     // What an API server does not keep would be sent again at once: leave at least a moment between two
     // writes.
+    if (patch != nullptr && patch->taints) link_.on_taint_written();
     if (patch != nullptr) not_before_ = now.now + Duration(500);
 }
 
@@ -112,7 +113,9 @@ void NodeController::on_failed(const NodeCall& call, const Error& error, Times n
         state_ = State::Unknown;  // an administrator may have made it
     const auto* patch = std::get_if<PatchNode>(&call);
     if (patch != nullptr && patch->taints && error.kind == ErrorKind::Forbidden) {
-        link_.on_taint_refused();
+        const bool told = link_.holds_back(now.now);
+        link_.on_taint_refused(now.now);
+        if (told) return;
         log().info(
             "this identity may not change the taints of node {}: while the provider is unreachable, its "
             "allocatable falls to what its pods use",

@@ -11,6 +11,7 @@ constexpr Duration kCallTimeout{10'000};
 constexpr Duration kLoopAtLeast{5'000};
 // Renewals must fail fast: four of them fit into one lease.
 constexpr Duration kLeaseTimeout{8'000};
+constexpr Duration kLastRenewal{2'000};
 
 kube::ReflectorOptions watch_options(const std::string& node_name) {
     kube::ReflectorOptions options;
@@ -140,6 +141,10 @@ void NodeKeeper::run_lease(std::stop_token stop) {
             }
             lease_.on_failed(*call, answer.error(), times());
         }
+    }
+    // A last renewal, so that the one who comes after us has the whole lease before anybody misses the node.
+    if (const auto last = lease_.last_renewal(times(), node_uid())) {
+        (void)make(*last, CallContext::with_timeout(clock_, kLastRenewal, {}));
     }
 }
 

@@ -1,5 +1,7 @@
 #include "vnode/option_table.h"
 
+#include <charconv>
+
 #include "csr/signer.h"
 #include "kube/quantity.h"
 #include "vnode/option_values.h"
@@ -43,6 +45,10 @@ std::function<Check(Options&, const std::string&)> boolean() {
 }
 
 template <auto Member>
+std::function<Check(Options&, const std::string&)> drain_switch() {
+    return [](Options& options, const std::string& value) { return set_bool(options.drain.*Member, value); };
+}
+template <auto Member>
 std::function<Check(Options&, const std::string&)> duration() {
     return [](Options& options, const std::string& value) { return set_duration(options.*Member, value); };
 }
@@ -53,9 +59,9 @@ const std::vector<OptionRow>& option_table() {
     static const std::vector<OptionRow> rows = {
         {"Node", "kubeconfig", Shape::Value, "FILE", "",
          "local cluster: kubeconfig; empty: $KUBECONFIG, then the pod's service account, then ~/.kube/config",
-         text<&Options::kubeconfig>()},
+         text<&Options::kubeconfig>(), Change::AtStart, kEverywhere},
         {"Node", "node-name", Shape::Value, "NAME", "k8s.gpu", "name of the Node",
-         object_name<&Options::node_name>()},
+         object_name<&Options::node_name>(), Change::AtStart, kEverywhere},
         {"Node", "node-ip", Shape::Value, "IP", "",
          "InternalIP of the Node, where the API server reaches --port; empty: $POD_IP, else the address that "
          "faces the API server",
@@ -82,7 +88,7 @@ const std::vector<OptionRow>& option_table() {
         {"Node", "capacity", Shape::Value, "R=Q,…", "",
          "resources that the Node offers, over what the provider reports: "
          "cpu=64,memory=512Gi,nvidia.com/gpu=8",
-         set_capacity},
+         set_capacity, Change::WhileRunning},
         {"Node", "pod-ip", Shape::Value, "remote|none", "remote",
          "status.podIP: the address at the provider, or none, so that Services skip these pods",
          [](Options& o, const std::string& v) -> Check {
@@ -101,11 +107,13 @@ const std::vector<OptionRow>& option_table() {
              return {};
          }},
         {"Provider", "remote-kubeconfig", Shape::Value, "FILE", "/tmp/client.kubeconfig",
-         "kubernetes: kubeconfig of the tenant", text<&Options::remote_kubeconfig>()},
+         "kubernetes: kubeconfig of the tenant", text<&Options::remote_kubeconfig>(), Change::AtStart,
+         kRun | kUninstall},
         {"Provider", "k8sgpu-tenant-name", Shape::Value, "NAME", "", "kubernetes: name of the tenant",
          text<&Options::tenant_name>()},
         {"Provider", "k8sgpu-namespace-name", Shape::Value, "NAME", "gpu",
-         "kubernetes: the tenant's namespace", object_name<&Options::remote_namespace>()},
+         "kubernetes: the tenant's namespace", object_name<&Options::remote_namespace>(), Change::AtStart,
+         kRun | kUninstall},
         {"Provider", "remote-runtime-class", Shape::Value, "same|none|NAME", "same",
          "kubernetes: runtimeClassName of the remote pod: as the pod says, none, or always this one",
          text<&Options::remote_runtime_class>()},
@@ -167,13 +175,18 @@ const std::vector<OptionRow>& option_table() {
         {"Operation", "leader-elect", Shape::Switch, "", "false",
          "accepted for K8sGPU's chart; one replica is supported so far, and a start with it says so",
          boolean<&Options::leader_elect>()},
+        {"Operation", "shutdown-grace-period", Shape::Value, "DURATION", "20s",
+         "how long the end may take after SIGTERM: sessions told, statuses written; below the pod's "
+         "terminationGracePeriodSeconds",
+         duration<&Options::shutdown_grace>(), Change::WhileRunning},
         {"Operation", "zap-devel", Shape::Switch, "", "false", "K8sGPU's name for --log-level=debug",
          [](Options& o, const std::string& v) -> Check {
              bool verbose = false;
              if (auto parsed = set_bool(verbose, v); !parsed) return parsed;
              if (verbose) o.log_level = LogLevel::Debug;
              return {};
-         }},
+         },
+         Change::WhileRunning},
         {"Operation", "log-level", Shape::Value, "LEVEL", "info", "debug, info or warn",
          [](Options& o, const std::string& v) -> Check {
              if (v == "debug") {
@@ -186,7 +199,43 @@ const std::vector<OptionRow>& option_table() {
                  return bad(fmt::format("\"{}\" is unknown; write debug, info or warn", v));
              }
              return {};
-         }},
+         },
+         Change::WhileRunning},
+        {"Drain", "force", Shape::Switch, "", "false",
+         "also pods that no controller makes again, somewhere else", drain_switch<&DrainOptions::force>(),
+         Change::AtStart, kDrain | kUninstall},
+        {"Drain", "grace-period", Shape::Value, "SECONDS", "-1", "for each pod; -1: what the pod says",
+         [](Options& o, const std::string& v) -> Check {
+             const auto end = v.data() + v.size();
+             const auto parsed = std::from_chars(v.data(), end, o.drain.grace_period);
+             if (parsed.ec != std::errc{} || parsed.ptr != end || o.drain.grace_period < -1 ||
+                 o.drain.grace_period > 31'536'000)
+                 return bad(fmt::format("\"{}\" is not a number of seconds; write -1, 0 or more", v));
+             return {};
+         },
+         Change::AtStart, kDrain | kUninstall},
+        {"Drain", "ignore-daemonsets", Shape::Switch, "", "false", "leave pods of DaemonSets where they are",
+         drain_switch<&DrainOptions::ignore_daemonsets>(), Change::AtStart, kDrain | kUninstall},
+        {"Drain", "delete-emptydir-data", Shape::Switch, "", "false",
+         "also pods with emptyDir volumes, whose data goes with them",
+         drain_switch<&DrainOptions::delete_emptydir_data>(), Change::AtStart, kDrain | kUninstall},
+        {"Drain", "disable-eviction", Shape::Switch, "", "false",
+         "delete instead of evict: PodDisruptionBudgets do not count",
+         drain_switch<&DrainOptions::disable_eviction>(), Change::AtStart, kDrain | kUninstall},
+        {"Drain", "pod-selector", Shape::Value, "SELECTOR", "", "only pods with these labels",
+         [](Options& o, const std::string& v) -> Check {
+             o.drain.pod_selector = v;
+             return {};
+         },
+         Change::AtStart, kDrain},
+        {"Drain", "timeout", Shape::Value, "DURATION", "0", "give up after this time; 0: never",
+         [](Options& o, const std::string& v) { return set_duration(o.drain.timeout, v); }, Change::AtStart,
+         kDrain | kUninstall},
+        {"Drain", "dry-run", Shape::Switch, "", "false", "say what would be done, and do nothing",
+         drain_switch<&DrainOptions::dry_run>(), Change::AtStart, kDrain | kUninstall},
+        {"Drain", "abandon-pods", Shape::Switch, "", "false",
+         "uninstall: remove the Node although pods of it remain; their copies run on at the provider",
+         drain_switch<&DrainOptions::abandon_pods>(), Change::AtStart, kUninstall},
     };
     return rows;
 }

@@ -13,6 +13,10 @@ namespace k8sgpu::vnode {
 enum class Shape { Value, Switch };
 enum class Change { AtStart, WhileRunning };
 
+// Which commands know an option. Those of the daemon may also stand in environment and config file.
+inline constexpr unsigned kRun = 1, kDrain = 2, kUninstall = 4;
+inline constexpr unsigned kEverywhere = kRun | kDrain | kUninstall;
+
 struct OptionRow {
     const char* group;
     const char* name;  // flag, config key; the environment variable is K8SGPU_<NAME>
@@ -22,6 +26,7 @@ struct OptionRow {
     const char* help;
     std::function<Result<void>(Options&, const std::string&)> set;
     Change change = Change::AtStart;
+    unsigned commands = kRun;
 };
 
 const std::vector<OptionRow>& option_table();

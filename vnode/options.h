@@ -20,6 +20,19 @@ namespace k8sgpu::vnode {
 
 enum class ProviderKind { Kubernetes, Process };
 
+// Of `k8sgpu drain` and `k8sgpu uninstall`; names and meanings are kubectl drain's.
+struct DrainOptions {
+    bool force = false;                 // also pods that no controller makes again
+    bool ignore_daemonsets = false;     // leave pods of DaemonSets where they are
+    bool delete_emptydir_data = false;  // also pods with emptyDir volumes
+    bool disable_eviction = false;      // delete instead of evict: PodDisruptionBudgets do not count
+    std::int64_t grace_period = -1;     // seconds; -1: each pod's own
+    Duration timeout{0};                // 0: no end
+    bool dry_run = false;
+    std::string pod_selector;
+    bool abandon_pods = false;  // uninstall: remove the Node although pods of it remain
+};
+
 struct Options {
     // Node
     std::string kubeconfig;  // "" = $KUBECONFIG, in-cluster, ~/.kube/config
@@ -53,6 +66,9 @@ struct Options {
     // Operation
     std::string health_bind_address = ":8081";
     bool leader_elect = false;
+    Duration shutdown_grace{20'000};
+
+    DrainOptions drain;
     LogLevel log_level = LogLevel::Info;
 };
 
@@ -60,10 +76,15 @@ using Environment = std::function<std::string(const std::string& name)>;  // "" 
 
 // What the command line asks for.
 struct Command {
-    enum class Kind { Run, ShowText, ProcessShim } kind = Kind::Run;
+    enum class Kind { Run, ShowText, ProcessShim, Drain, Uninstall } kind = Kind::Run;
     Options options;
-    std::string text;  // ShowText: help or version
+    std::string text;                           // ShowText: help or version
+    std::string config_file;                    // --config; "" = none
+    std::map<std::string, std::string> values;  // option → its text, for those that were given anywhere
 };
+
+// Names of the options that differ between two readings of the command line and may not change while we run.
+std::vector<std::string> needing_restart(const Command& before, const Command& after);
 
 // Invalid carries one line that says what to write instead.
 Result<Command> parse_command_line(const std::vector<std::string>& arguments, const Environment& environment,

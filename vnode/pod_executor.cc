@@ -36,10 +36,13 @@ void PodExecutor::start() {
     poll_ = Thread("backend-poll", [this](std::stop_token stop) { poll_backend(std::move(stop)); });
 }
 
-void PodExecutor::stop() {
+void PodExecutor::stop(SteadyTime flush_until) {
     poll_.stop();
     loop_.stop();
     work_.stop();
+    if (!status_.wait_idle(flush_until)) {
+        log().warn("not all pod statuses could be written before the end; the next start writes them");
+    }
     status_.stop();
 }
 

@@ -42,7 +42,8 @@ class PodExecutor final : public kube::ReflectorHandler, public providers::Provi
     ~PodExecutor() override { stop(); }
 
     void start();
-    void stop();
+    // Ends the provider's calls, then lets the status lane write what is known, until `flush_until`.
+    void stop(SteadyTime flush_until = {});
 
     // Takes an event from wherever it comes; any thread, never blocks on the network.
     void dispatch(const PodEvent& event);

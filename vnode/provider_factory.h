@@ -22,6 +22,10 @@ class ProviderHolder {
   public:
     virtual ~ProviderHolder() = default;
     virtual providers::Provider& provider() = 0;
+    // Another kubeconfig for the same remote cluster, from the next call on; what is open goes on. Refused,
+    // and nothing changes, when it may not do what we need (Unauthorized, Forbidden) or may lead to another
+    // cluster (Invalid): there our pods would seem to be lost.
+    virtual Result<void> reconfigure(kube::ClientConfig config, const CallContext& ctx);
 };
 
 struct ProviderInputs {

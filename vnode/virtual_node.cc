@@ -62,6 +62,7 @@ Result<void> VirtualNode::start(std::stop_token stop) {
     events_.start();
     if (auto started = start_provider(stop); !started) return started;
     if (auto started = start_api(); !started) return started;
+    on_event("Normal", "Starting", "Starting kubelet.");
     node_->start();
     pods_->start();
     classes_->start();
@@ -164,17 +165,26 @@ void VirtualNode::start_certificates() {
     }
 }
 
-void VirtualNode::stop() {
+void VirtualNode::stop(SteadyTime until) {
     if (certificates_) certificates_->stop();
     if (api_) api_->stop();
     if (client_ca_) client_ca_->stop();
     if (pod_watch_) pod_watch_->stop();
     if (classes_) classes_->stop();
-    if (pods_) pods_->stop();
+    if (pods_) pods_->stop(until);
     if (capacity_) capacity_->stop();
     if (holder_) holder_->provider().stop();
     if (node_) node_->stop();
     events_.stop();
+}
+
+Result<void> VirtualNode::use_remote_config(kube::ClientConfig config, const CallContext& ctx) {
+    return holder_->reconfigure(std::move(config), ctx);
+}
+
+void VirtualNode::use_options(const Options& options) {
+    capacity_->use_configured(options.capacity);
+    node_->update_facts([&](NodeFacts& facts) { facts.link_policy = options.link_policy; });
 }
 
 Result<void> VirtualNode::alive() const {
@@ -242,6 +252,7 @@ void VirtualNode::on_event(const std::string& type, const std::string& reason, c
     about.kind = "Node";
     about.name = inputs_.options.node_name;
     about.uid = node_->node_uid();
+    if (about.uid.empty()) about.uid = about.name;  // as the kubelet: kubectl describe looks for both
     events_.record(about, type, reason, message);
 }
 

@@ -43,11 +43,16 @@ struct VirtualNodeInputs {
 class VirtualNode final : public csr::CertificateObserver {
   public:
     VirtualNode(VirtualNodeInputs inputs, Clock& clock, MetricsRegistry& metrics, kube::ApiClient& client);
-    ~VirtualNode() override { stop(); }
+    ~VirtualNode() override { stop({}); }
 
     // Fails for what only a person can mend: a port in use, a broken file.
     Result<void> start(std::stop_token stop);
-    void stop();
+    // `until`: how long pod statuses may be written that are known and not in the API yet.
+    void stop(SteadyTime until);
+
+    // Takes over what may change while we run: the remote kubeconfig, and options of that kind.
+    Result<void> use_remote_config(kube::ClientConfig config, const CallContext& ctx);
+    void use_options(const Options& options);
 
     // What /healthz asks: do our threads turn?
     Result<void> alive() const;

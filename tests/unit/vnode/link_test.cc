@@ -157,9 +157,23 @@ TEST_F(LinkTest, Where_taints_are_refused_allocatable_falls_to_what_is_in_use_an
     const int before = writes_;
     advance(Duration(10'000));
     settle();
-    EXPECT_EQ(writes_, before) << "it asks once, not for ever";
+    EXPECT_EQ(writes_, before) << "it does not ask at every look";
     provider(Reach::Reachable);
     EXPECT_EQ(node_.at("status").at("allocatable"), node_.at("status").at("capacity"));
+}
+
+// An API server that has just started knows no roles yet and refuses nearly everything.
+TEST_F(LinkTest, A_refusal_that_passes_leaves_no_taint_behind) {
+    provider(Reach::Unreachable, "gone");
+    advance(Duration(10'000));
+    settle();
+    refuse_taints_ = true;
+    provider(Reach::Reachable);
+    EXPECT_THAT(taints(), ElementsAre("k8s.gpu/remote", "k8s.gpu/remote-unreachable"));
+    refuse_taints_ = false;
+    advance(Duration(30'000));
+    settle();
+    EXPECT_THAT(taints(), ElementsAre("k8s.gpu/remote"));
 }
 
 TEST_F(LinkTest, The_policy_not_ready_counts_after_its_grace) {

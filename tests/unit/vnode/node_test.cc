@@ -170,6 +170,30 @@ TEST(LeaseController, Waits_for_the_node_then_creates_and_renews_every_ten_secon
         << "a Node that came back owns the lease anew";
 }
 
+TEST(LeaseController, A_jump_of_wall_time_neither_hastens_nor_delays_a_renewal) {
+    LeaseController lease("k8s.gpu", 1);
+    lease.on_succeeded(Json::object(), FetchLease{}, kStart);
+    lease.on_succeeded(Json::object(), *lease.next(kStart, "n1"), kStart);
+    for (const auto jump : {std::chrono::hours(10), std::chrono::hours(-10)}) {
+        EXPECT_FALSE(lease.next({kStart.now + Duration(9'900), kStart.wall + jump}, "n1"));
+        const auto call = lease.next({kStart.now + Duration(10'000), kStart.wall + jump}, "n1");
+        ASSERT_TRUE(call);
+        EXPECT_EQ(
+            std::get<RenewLease>(*call).lease.at("spec").at("renewTime").get<std::string>().substr(0, 13),
+            jump.count() > 0 ? "2026-01-01T10" : "2025-12-31T14")
+            << "the time is what the clock says now";
+    }
+}
+
+TEST(LeaseController, The_last_renewal_needs_a_lease_that_is_known) {
+    LeaseController lease("k8s.gpu", 1);
+    EXPECT_FALSE(lease.last_renewal(kStart, "n1"));
+    lease.on_succeeded(Json::object(), FetchLease{}, kStart);
+    EXPECT_TRUE(lease.last_renewal(kStart, "n1"));
+    lease.on_failed(RenewLease{}, Error{ErrorKind::Conflict, "modified", {}, {}}, kStart);
+    EXPECT_FALSE(lease.last_renewal(kStart, "n1")) << "somebody else may hold it now";
+}
+
 TEST(LeaseController, A_conflict_reads_before_it_writes_again) {
     LeaseController lease("k8s.gpu", 1);
     lease.on_succeeded(Json::object(), FetchLease{}, kStart);
