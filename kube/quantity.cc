@@ -84,8 +84,12 @@ struct Number {
     bool inexact = false;
 };
 
-// Nineteen significant digits hold every value below the limit; the rest only decides the rounding.
-std::optional<Number> parse_digits(std::string_view text, std::size_t& used) {
+// The limit in billionths has 28 digits. Before a binary suffix 19 must do, or the product would need more
+// than 128 bits. Digits beyond only decide the rounding.
+constexpr int kDecimalDigits = 28;
+constexpr int kBinaryDigits = 19;
+
+std::optional<Number> parse_digits(std::string_view text, int most, std::size_t& used) {
     Number number;
     std::size_t count = 0;
     int significant = 0;
@@ -98,7 +102,7 @@ std::optional<Number> parse_digits(std::string_view text, std::size_t& used) {
         }
         if (!is_digit(c)) break;
         ++count;
-        if (significant < 19) {
+        if (significant < most) {
             number.mantissa = number.mantissa * 10 + (c - '0');
             if (number.mantissa != 0) ++significant;
             if (after_point) --number.ten;
@@ -158,10 +162,11 @@ Result<Quantity> Quantity::parse(std::string_view text) {
     const bool negative = rest.starts_with('-');
     if (negative || rest.starts_with('+')) rest.remove_prefix(1);
     std::size_t used = 0;
-    const auto number = parse_digits(rest, used);
+    auto number = parse_digits(rest, kDecimalDigits, used);
     if (!number) return refuse();
     const auto scale = parse_suffix(rest.substr(used));
     if (!scale) return refuse();
+    if (scale->two != 0) number = parse_digits(rest, kBinaryDigits, used);
     const Wide nano = scaled(*number, number->ten + scale->ten + 9, scale->two);
     Quantity result;
     result.nano_ = clamp(negative ? -nano : nano);

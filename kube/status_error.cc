@@ -84,7 +84,7 @@ std::string plain_message(int status, const std::string& body) {
 }  // namespace
 
 Error error_from_response(int status, const Headers& headers, const std::string& body) {
-    const Json json = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+    const Json json = parse_json(body, "answer").value_or(nullptr);
     const bool is_status = string_at(json, {"kind"}) == "Status";
     Error error;
     error.http_status = status;

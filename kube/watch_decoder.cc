@@ -15,11 +15,12 @@ std::optional<WatchEvent::Type> type_of(std::string_view text) {
 }
 
 Result<WatchEvent> decode(std::string_view line) {
-    Json json = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    const auto type = type_of(string_at(json, {"type"}));
-    if (!type || !at(json, {"object"}).is_object())
+    auto json = parse_json(line, "a line of the watch");
+    if (!json) return fail(ErrorKind::Protocol, json.error().message);
+    const auto type = type_of(string_at(*json, {"type"}));
+    if (!type || !at(*json, {"object"}).is_object())
         return fail(ErrorKind::Protocol, "a line of the watch is not an event");
-    return WatchEvent{*type, std::move(json["object"])};
+    return WatchEvent{*type, std::move((*json)["object"])};
 }
 
 }  // namespace

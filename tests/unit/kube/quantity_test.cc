@@ -76,5 +76,14 @@ TEST(Quantity, Rounds_up_to_units_and_thousandths) {
     EXPECT_EQ(Quantity::of_milli(250).to_string(), "250m");
 }
 
+TEST(Quantity, With_many_digits_reads_again_as_it_was_written) {
+    for (const char* text :
+         {"0.34567890123456781Ei", "123456789012345678.123456789", "9223372036854775806999999999n"}) {
+        const auto quantity = Quantity::parse(text);
+        ASSERT_TRUE(quantity) << text;
+        EXPECT_EQ(*Quantity::parse(quantity->to_string()), *quantity) << text;
+    }
+}
+
 }  // namespace
 }  // namespace k8sgpu::kube
