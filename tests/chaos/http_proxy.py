@@ -4,7 +4,7 @@ A program of its own: `http_proxy.py SETTINGS`, JSON with `netns`, `port`, `upst
 `authority` (files). Each line on stdin names the faults of now, with commas, or nothing; the answer on stdout is a JSON object of counters.
 
 watch-ends   watches end after 0.02 to 0.6 s: properly, by a reset, or in the middle of an event
-gone         seven of ten watches are answered with 410, as HTTP status or as event in the stream
+gone         seven of ten watches are answered with 410, as HTTP status or as event in the stream; the others end as above
 throttle     eight of ten calls are answered with 429 and a Retry-After of 1 to 3 s
 latency      every call takes 5 s more
 
@@ -152,7 +152,7 @@ class Server:
         if head.first[0] == "HEAD" or code in _BODILESS:
             return True
         pieces = _pieces(above[0], answer, True)
-        if watches and code == 200 and "watch-ends" in self.faults:
+        if watches and code == 200 and self.faults & {"watch-ends", "gone"}:
             await self._end_early(pieces, writer)
             return False
         if watches:
