@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Each folder and what it may include, besides itself. CMakeLists.txt links the libraries in the same way.
 BELOW_PROVIDERS = ["common", "net", "kube"]
+PROVIDERS = ["providers/kubernetes", "providers/process", "providers/simulated"]
 MAY_USE = {
     "common": [],
     "net": ["common"],
@@ -20,10 +21,11 @@ MAY_USE = {
     "providers/port": BELOW_PROVIDERS,
     "providers/kubernetes": [*BELOW_PROVIDERS, "providers/port"],
     "providers/process": [*BELOW_PROVIDERS, "providers/port"],
+    "providers/simulated": [*BELOW_PROVIDERS, "providers/port"],
     "kubelet_api": [*BELOW_PROVIDERS, "providers/port"],
-    "vnode": [*BELOW_PROVIDERS, "csr", "providers/port", "providers/kubernetes", "providers/process", "kubelet_api"],
+    "vnode": [*BELOW_PROVIDERS, "csr", "providers/port", *PROVIDERS, "kubelet_api"],
     # Tests may look into everything; nothing may include tests.
-    "tests": [*BELOW_PROVIDERS, "csr", "providers/port", "providers/kubernetes", "providers/process", "kubelet_api", "vnode"],
+    "tests": [*BELOW_PROVIDERS, "csr", "providers/port", *PROVIDERS, "kubelet_api", "vnode"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 

@@ -179,7 +179,7 @@ void App::start_node(std::stop_token stop) {
     if (auto started = node_->start(stop); !started) return give_up(started.error());
     started_node_ = node_.get();
     log().info("node {} at {}:{} forwards pods to provider {}", options_.node_name, node_ip, options_.port,
-               options_.provider == ProviderKind::Kubernetes ? "kubernetes" : "process");
+               to_string(options_.provider));
 }
 
 Result<void> App::ask_node(Result<void> (VirtualNode::*question)() const) const {

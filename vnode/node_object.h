@@ -29,7 +29,7 @@ struct NodeConfig {
     std::uint16_t port = 10250;
     std::map<std::string, std::string> labels;  // --node-labels, applied when the Node is created and kept
     std::vector<Taint> taints;  // --register-with-taints, applied only when the Node is created
-    std::string provider;       // "kubernetes" | "process"
+    std::string provider;       // "kubernetes" | "process" | "simulated"
     std::string version;        // ours: "0.1.0"
     // A kubelet identity (system:node:…) may not set labels under kubernetes.io beyond the admitted ones.
     bool node_identity = false;

@@ -97,14 +97,18 @@ const std::vector<OptionRow>& option_table() {
              o.pod_ip = v == "remote" ? PodIpPolicy::Remote : PodIpPolicy::None;
              return {};
          }},
-        {"Provider", "provider", Shape::Value, "kubernetes|process", "kubernetes",
-         "where pods run: a namespace of a remote cluster, or processes of this host",
+        {"Provider", "provider", Shape::Value, "kubernetes|process|simulated", "kubernetes",
+         "where pods run: a namespace of a remote cluster, processes of this host, or nowhere: simulated "
+         "only "
+         "reports what pods would do",
          [](Options& o, const std::string& v) -> Check {
-             if (v != "kubernetes" && v != "process") {
-                 return bad(fmt::format("\"{}\" is unknown; write kubernetes or process", v));
+             for (const auto kind :
+                  {ProviderKind::Kubernetes, ProviderKind::Process, ProviderKind::Simulated}) {
+                 if (v != to_string(kind)) continue;
+                 o.provider = kind;
+                 return {};
              }
-             o.provider = v == "kubernetes" ? ProviderKind::Kubernetes : ProviderKind::Process;
-             return {};
+             return bad(fmt::format("\"{}\" is unknown; write kubernetes, process or simulated", v));
          }},
         {"Provider", "remote-kubeconfig", Shape::Value, "FILE", "/tmp/client.kubeconfig",
          "kubernetes: kubeconfig of the tenant", text<&Options::remote_kubeconfig>(), Change::AtStart,
@@ -133,7 +137,8 @@ const std::vector<OptionRow>& option_table() {
          [](Options& o, const std::string& v) { return set_duration(o.link_policy.grace, v); },
          Change::WhileRunning},
         {"Provider", "state-dir", Shape::Value, "DIR", "/var/lib/k8sgpu",
-         "pods of the process provider; certificates, unless --cert-dir or --cert-secret says otherwise",
+         "pods of the providers process and simulated; certificates, unless --cert-dir or --cert-secret says "
+         "otherwise",
          text<&Options::state_dir>()},
         {"Security", "csr-signer", Shape::Value, "kubelet|aws|SIGNER", "kubelet",
          "who signs the serving certificate: kubernetes.io/kubelet-serving, "

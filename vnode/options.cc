@@ -167,6 +167,17 @@ Spoken spoken_command(const std::vector<std::string>& arguments) {
 
 }  // namespace
 
+std::string_view to_string(ProviderKind kind) {
+    switch (kind) {
+        case ProviderKind::Process:
+            return "process";
+        case ProviderKind::Simulated:
+            return "simulated";
+        default:
+            return "kubernetes";
+    }
+}
+
 Result<std::pair<std::string, std::uint16_t>> parse_bind_address(const std::string& text) {
     const std::size_t colon = text.rfind(':');
     if (colon == std::string::npos)

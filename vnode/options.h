@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/log.h"
@@ -18,7 +19,9 @@
 
 namespace k8sgpu::vnode {
 
-enum class ProviderKind { Kubernetes, Process };
+enum class ProviderKind { Kubernetes, Process, Simulated };
+
+std::string_view to_string(ProviderKind kind);  // as --provider takes it
 
 // Of `k8sgpu drain` and `k8sgpu uninstall`; names and meanings are kubectl drain's.
 struct DrainOptions {

@@ -16,6 +16,8 @@ using providers::Refused;
 
 // The kubelet's pause before it looks again for a missing ConfigMap or Secret.
 constexpr Duration kBlockedRetry{5'000};
+// kube-apiserver's --request-timeout: no request is executed later than this after it was sent.
+constexpr Duration kRequestLives{60'000};
 
 bool owned_by_daemon_set(const Json& pod) {
     return kube::owner_kind(pod) == "DaemonSet";
@@ -247,6 +249,11 @@ void PodController::on(const WorkDone& event, Times now, Intents& out) {
 
 void PodController::finish(PodRecord& record, const EnsureResult& result, Times now, Intents& out) {
     if (!result.outcome) {
+        const ErrorKind kind = result.outcome.error().kind;
+        if (kind == ErrorKind::Timeout || kind == ErrorKind::Unavailable) {
+            ++record.unanswered_creates;
+            record.late_create_until = now.now + kRequestLives;
+        }
         record.verdict.forwarded_reason = "ForwardFailed";
         record.verdict.forwarded_message = result.outcome.error().message;
         back_off(record, result.outcome.error(), "ForwardFailed", now, out);
@@ -348,6 +355,7 @@ void PodController::on(const StatusDone& event, Times now, Intents& out) {
         if (event.was_delete) {
             record.delete_done = true;
         } else if (record.local != nullptr) {
+            record.intent_confirmed = intent_recorded(*event.object);
             take_local(record, std::make_shared<const Json>(*event.object), out);
             note_unkept(record, now);
         }
@@ -378,8 +386,16 @@ void PodController::on(const Tick&, Times now, Intents& out) {
 // -----------------------------------------------------------------------------------------------------
 
 PodRecord& PodController::record_of(const PodId& id) {
-    PodRecord& record = records_[id.uid];
-    if (record.id.uid.empty()) record.id = id;
+    const auto [entry, added] = records_.try_emplace(id.uid);
+    PodRecord& record = entry->second;
+    if (!added) return record;
+    record.id = id;
+    if (options_.backoff_seed) {
+        const auto seed =
+            static_cast<std::uint32_t>(std::hash<std::string>{}(id.uid)) ^ *options_.backoff_seed;
+        record.backoff = Backoff(kWorkBackoff, seed);
+        record.status_backoff = Backoff(kStatusBackoff, seed);
+    }
     return record;
 }
 
@@ -440,14 +456,18 @@ void PodController::plan_status(PodRecord& record, Times now, Intents& out) {
     if (!backend_synced_ && !record.backend && was_forwarded(local)) return;
     if (record.excluded && !classes_) return;
 
-    Json patch = wanted_patch(record, now);
-    if (patch.is_null() || patch == record.unkept_patch) return;
+    const bool again = needs_intent_again(record, {now.now, local_synced_, backend_synced_});
+    Json patch = wanted_patch(record, now, again);
+    if (patch.is_null() || (!again && patch == record.unkept_patch)) return;
     record.status_in_flight = true;
     record.sent_patch = patch;
+    // A write that was on its way for long, or that stands on an old list, must not undo a newer one.
+    const std::string version = kube::resource_version_of(local);
+    if (!version.empty()) patch["metadata"]["resourceVersion"] = version;
     out.push_back(WriteStatus{record.id, std::move(patch)});
 }
 
-Json PodController::wanted_patch(const PodRecord& record, Times now) const {
+Json PodController::wanted_patch(const PodRecord& record, Times now, bool all_conditions) const {
     const Json& local = *record.local;
     PodVerdict verdict = record.verdict;
     std::optional<ObservedPod> observed = record.backend;
@@ -463,11 +483,14 @@ Json PodController::wanted_patch(const PodRecord& record, Times now) const {
     }
     const Json wanted = compose_status(local, observed ? &*observed : nullptr, verdict,
                                        {options_.host_ip, options_.pod_ip, now.wall});
-    return status_patch(at(local, {"status"}), wanted, record.id.uid);
+    if (!all_conditions) return status_patch(at(local, {"status"}), wanted, record.id.uid);
+    Json unsaid = at(local, {"status"});
+    unsaid.erase("conditions");
+    return status_patch(unsaid, wanted, record.id.uid);
 }
 
 void PodController::note_unkept(PodRecord& record, Times now) {
-    Json residue = wanted_patch(record, now);
+    Json residue = wanted_patch(record, now, false);
     record.unkept_patch =
         !residue.is_null() && patch_within(residue, record.sent_patch) ? std::move(residue) : Json();
 }

@@ -1,14 +1,16 @@
 // Decides for every pod of one node: events in, intents out. No thread, no clock, no network: the executor
 // feeds events and carries intents out, and a simulation can do the same with virtual time.
 //
-//   watch ─┐                              ┌─▶ work lane    ensure / update / remove / observe / confirm
-//   absent backend┼─ step(event, now) ─ decide ──┼─▶ status lane  patch status, final delete results┘ └─▶
-//   Events, next wake-up
+//   watch ────┐                                ┌─▶ work lane    ensure, update, remove, observe, confirm
+//   backend ──┼─ step(event, now) ── decide ───┼─▶ status lane  patch status, final delete
+//   results ──┤                                └─▶ Events
+//   time ─────┘
 //
 // Per pod at most one work intent and one status intent are out at any time; each is answered by exactly one
 // WorkDone / StatusDone. Not synchronised: the owner serialises step() and find().
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
@@ -123,6 +125,7 @@ struct PodControllerOptions {
     std::string provider_name;
     std::string host_ip;
     PodIpPolicy pod_ip = PodIpPolicy::Remote;
+    std::optional<std::uint32_t> backoff_seed = {};  // for runs that must repeat exactly
 };
 
 class PodController {
@@ -180,8 +183,9 @@ class PodController {
     // Asks decide() and the status lane; erases the record when nothing is left on either side.
     void plan(const std::string& uid, Times now, Intents& out);
     void plan_status(PodRecord& record, Times now, Intents& out);
-    // The status patch that would make the API say what we know; null when it does.
-    Json wanted_patch(const PodRecord& record, Times now) const;
+    // The status patch that would make the API say what we know; null when it does. With `all_conditions` it
+    // also repeats those that are there already.
+    Json wanted_patch(const PodRecord& record, Times now, bool all_conditions) const;
     void note_unkept(PodRecord& record, Times now);
     void wake_at(const std::string& uid, SteadyTime when);
 

@@ -21,6 +21,18 @@ bool copy_exists(const PodRecord& record) {
     return record.backend && !record.backend->gone;
 }
 
+// A copy ought to be made, or to be looked for first; nothing is said about the intent yet.
+bool wants_copy(const PodRecord& record, const DecideFacts& facts) {
+    const Json& local = *record.local;
+    if (kube::is_deleting(local) || is_terminal_phase(string_at(local, {"status", "phase"}))) return false;
+    if (record.excluded || record.verdict.refused || record.verdict.lost) return false;
+    return !record.backend && facts.backend_synced;
+}
+
+bool was_there(const PodRecord& record) {
+    return was_forwarded(*record.local) || record.accepted_at;
+}
+
 // The backend surely has no copy: it said so about this pod, or pushed the end of the trace.
 bool copy_absent(const PodRecord& record) {
     return record.known_absent || (record.backend && record.backend->gone);
@@ -34,6 +46,9 @@ bool copy_over(const PodRecord& record) {
 }
 
 Work remove(const PodRecord& record, std::chrono::seconds grace, const DecideFacts& facts) {
+    const bool another_may_come =
+        record.unanswered_creates > 1 || (record.unanswered_creates == 1 && record.accepted_at);
+    if (another_may_come && facts.now < record.late_create_until) return wait(record.late_create_until);
     if (record.remove_grace && grace >= *record.remove_grace) {
         const SteadyTime repeat_at = *record.removed_at + *record.remove_grace + kRemoveRepeat;
         if (facts.now < repeat_at) return wait(repeat_at);
@@ -79,15 +94,20 @@ Work decide(const PodRecord& record, const DecideFacts& facts) {
         if (record.ensured_spec != spec_digest(local)) return {WorkKind::Update, {}, {}};
         return {};
     }
-    if (record.backend) return {};  // gone: the controller has made it a verdict
-    if (!facts.backend_synced) return {};
-    if (was_forwarded(local) || record.accepted_at) {
+    if (!wants_copy(record, facts)) return {};  // if it is gone, the controller has made it a verdict
+    if (was_there(record)) {
         // It was there once. Ask about it alone before calling it lost.
         if (record.known_absent || (record.accepted_at && record.absent_lists == 0)) return {};
         return {WorkKind::Observe, {}, {}};
     }
-    if (!intent_recorded(local)) return {};  // the status lane writes it first
+    // The status lane writes it first. One that is only read, in a list or by an earlier life, may be old.
+    if (!intent_recorded(local) || !record.intent_confirmed) return {};
     return {WorkKind::Ensure, {}, {}};
+}
+
+bool needs_intent_again(const PodRecord& record, const DecideFacts& facts) {
+    return record.local != nullptr && record.in_flight == WorkKind::None && !record.intent_confirmed &&
+           wants_copy(record, facts) && !was_there(record) && intent_recorded(*record.local);
 }
 
 bool may_finish(const PodRecord& record) {

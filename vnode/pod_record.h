@@ -20,6 +20,9 @@
 
 namespace k8sgpu::vnode {
 
+inline constexpr BackoffPolicy kWorkBackoff{Duration(500), Duration(60'000), 2.0, 0.2};
+inline constexpr BackoffPolicy kStatusBackoff{Duration(200), Duration(10'000), 2.0, 0.2};
+
 enum class WorkKind {
     None,
     Ensure,         // make the copy exist
@@ -47,9 +50,14 @@ struct PodRecord {
     // Work lane: at most one call in flight.
     WorkKind in_flight = WorkKind::None;
     SteadyTime not_before{};  // back-off of the work lane
-    Backoff backoff{{Duration(500), Duration(60'000), 2.0, 0.2}};
+    Backoff backoff{kWorkBackoff};
     std::string ensured_spec;  // what the copy was last told to be: digest of spec, labels and annotations
     std::optional<SteadyTime> accepted_at;
+    // Creates whose answer was lost may still be executed until then: an API server works a request off
+    // within its own timeout. While more than one was sent, removing the copy would let a late one start the
+    // pod again.
+    int unanswered_creates = 0;
+    SteadyTime late_create_until{};
     std::optional<std::chrono::seconds> remove_grace;  // of the last accepted Remove
     std::optional<SteadyTime> removed_at;              // when that was
     int absent_lists = 0;                              // complete backend lists in a row that had no copy
@@ -61,8 +69,9 @@ struct PodRecord {
     // Status lane: at most one write in flight, latest wins.
     bool status_in_flight = false;
     SteadyTime status_not_before{};
-    Backoff status_backoff{{Duration(200), Duration(10'000), 2.0, 0.2}};
-    Json sent_patch;    // the last status patch; in flight or taken
+    Backoff status_backoff{kStatusBackoff};
+    bool intent_confirmed = false;  // an answer of the API server, to a write of this life, had the intent
+    Json sent_patch;                // the last status patch; in flight or taken
     Json unkept_patch;  // what of it this API server does not keep (fields newer than it): not sent again
     bool delete_done = false;  // the final DELETE was taken; finalizers of others may keep the object
 };
@@ -75,6 +84,10 @@ struct DecideFacts {
 
 // The next thing to do for this pod on the work lane.
 Work decide(const PodRecord& record, const DecideFacts& facts);
+
+// Everything speaks for creating a copy but that the intent, which an earlier life of ours wrote, may be old
+// news: it is written once more, and the answer tells whether the pod is still there and unchanged.
+bool needs_intent_again(const PodRecord& record, const DecideFacts& facts);
 
 // True when the local object may now be deleted for good: terminal in the API and surely nothing left at the
 // backend.

@@ -6,6 +6,7 @@
 #include "kube/object.h"
 #include "providers/kubernetes/provider.h"
 #include "providers/process/process_provider.h"
+#include "providers/simulated/simulated_provider.h"
 
 namespace k8sgpu::vnode {
 namespace {
@@ -78,6 +79,16 @@ class HostProcesses final : public ProviderHolder {
     providers::process::ProcessProvider provider_;
 };
 
+class SimulatedPods final : public ProviderHolder {
+  public:
+    SimulatedPods(providers::simulated::SimulatedProviderOptions options, Clock& clock)
+        : provider_(std::move(options), clock) {}
+    providers::Provider& provider() override { return provider_; }
+
+  private:
+    providers::simulated::SimulatedProvider provider_;
+};
+
 std::string runtime_class_policy(const std::string& option) {
     return option == "none" ? "" : option;
 }
@@ -111,6 +122,12 @@ Result<std::unique_ptr<ProviderHolder>> make_provider(const ProviderInputs& inpu
         process.capacity = options.capacity;
         return std::unique_ptr<ProviderHolder>(
             std::make_unique<HostProcesses>(std::move(process), inputs.local_objects, inputs.clock));
+    }
+    if (options.provider == ProviderKind::Simulated) {
+        providers::simulated::SimulatedProviderOptions simulated;
+        simulated.state_directory = options.state_dir;
+        return std::unique_ptr<ProviderHolder>(
+            std::make_unique<SimulatedPods>(std::move(simulated), inputs.clock));
     }
     auto transport = kube::CurlTransport::create(*inputs.remote_config, inputs.clock, {});
     if (!transport) return fail(transport.error().with_context("--remote-kubeconfig"));

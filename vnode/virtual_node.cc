@@ -22,7 +22,7 @@ NodeConfig node_config(const VirtualNodeInputs& inputs) {
     config.port = options.port;
     config.labels = options.node_labels;
     config.taints = options.taints;
-    config.provider = options.provider == ProviderKind::Kubernetes ? "kubernetes" : "process";
+    config.provider = to_string(options.provider);
     config.version = inputs.version;
     config.node_identity = inputs.cluster.node_identity;
     return config;

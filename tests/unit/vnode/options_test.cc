@@ -87,7 +87,7 @@ TEST(Options, Mistakes_say_in_one_line_what_to_write_instead) {
     EXPECT_THAT(error_of({"--csr-singer=aws"}), HasSubstr("did you mean --csr-signer?"));
     EXPECT_THAT(error_of({"--csr-signer=azure"}), HasSubstr("kubelet"));
     EXPECT_THAT(error_of({"--port=70000"}), HasSubstr("1 to 65535"));
-    EXPECT_THAT(error_of({"--provider=docker"}), HasSubstr("write kubernetes or process"));
+    EXPECT_THAT(error_of({"--provider=docker"}), HasSubstr("write kubernetes, process or simulated"));
     EXPECT_THAT(error_of({"--node-ip=node.example"}), HasSubstr("--node-ip"));
     EXPECT_THAT(error_of({"--node-name=K8S.GPU"}), HasSubstr("lower-case"));
     EXPECT_THAT(error_of({"--register-with-taints=a=b"}), HasSubstr("NoSchedule"));

@@ -122,6 +122,67 @@ TEST(PodController, A_crash_between_intent_and_creation_creates_once) {
     EXPECT_EQ(cluster.creations["u1"], 1);
 }
 
+TEST(PodController, An_intent_that_was_only_read_is_written_again_before_anything_is_created) {
+    SmallCluster cluster = synced();
+    cluster.create_pod(make_pod("a", "u1"));
+    cluster.step_once();  // the intent is written, the create is lost with the process
+    cluster.restart_agent();
+    cluster.sync();
+    ASSERT_FALSE(cluster.queue.empty());
+    EXPECT_TRUE(std::holds_alternative<WriteStatus>(cluster.queue.front()));
+    cluster.settle();
+    EXPECT_EQ(cluster.creations["u1"], 1);
+}
+
+TEST(PodController, A_pod_that_only_an_old_list_knows_is_not_run_again) {
+    SmallCluster cluster = synced();
+    cluster.create_pod(make_pod("a", "u1"));
+    cluster.step_once();
+    const auto old = std::make_shared<const Json>(cluster.api["u1"]);
+    cluster.settle();
+    cluster.report("u1", ended_status(0));
+    cluster.settle();
+    cluster.delete_pod("u1");
+    cluster.settle();
+    ASSERT_TRUE(cluster.api.empty());
+    cluster.restart_agent();
+    cluster.feed(LocalListed{{old}});  // it says: intent written, nothing created yet
+    cluster.sweep();
+    cluster.settle();
+    EXPECT_EQ(cluster.creations["u1"], 1);
+}
+
+TEST(PodController, A_status_never_overwrites_a_newer_object) {
+    SmallCluster cluster = synced();
+    cluster.create_pod(make_pod("a", "u1"));
+    ASSERT_EQ(cluster.queue.size(), 1U);
+    cluster.touch("u1");  // somebody else was faster
+    cluster.settle();
+    EXPECT_EQ(cluster.forwarded("u1"), "");
+    cluster.feed(LocalApplied{std::make_shared<const Json>(cluster.api["u1"])});
+    cluster.advance(Duration(1000));
+    cluster.settle();
+    EXPECT_EQ(cluster.creations["u1"], 1);
+}
+
+TEST(PodController, A_copy_stays_while_a_second_create_may_still_be_executed) {
+    SmallCluster cluster = synced();
+    cluster.ensure_answers.push_back(fail(ErrorKind::Timeout, "deadline passed"));
+    cluster.create_pod(make_pod("a", "u1"));
+    cluster.settle();
+    cluster.advance(Duration(1000));
+    cluster.settle();
+    ASSERT_EQ(cluster.creations["u1"], 1);
+    cluster.delete_pod("u1");
+    cluster.advance(Duration(50'000));
+    cluster.settle();
+    EXPECT_THAT(cluster.removals, IsEmpty());
+    cluster.advance(Duration(10'000));
+    cluster.settle();
+    EXPECT_FALSE(cluster.backend.contains("u1"));
+    EXPECT_FALSE(cluster.api.contains("u1"));
+}
+
 TEST(PodController, A_copy_removed_by_somebody_else_fails_the_pod_and_is_not_run_again) {
     SmallCluster cluster = synced();
     cluster.create_pod(make_pod("a", "u1"));

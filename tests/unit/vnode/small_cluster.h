@@ -9,22 +9,12 @@
 #include <vector>
 
 #include "kube/object.h"
+#include "tests/simulation/objects.h"
 #include "vnode/pod_controller.h"
 
 namespace k8sgpu::vnode::testing {
 
-inline Json make_pod(const std::string& name, const std::string& uid) {
-    return {
-        {"metadata",
-         {{"namespace", "default"},
-          {"name", name},
-          {"uid", uid},
-          {"resourceVersion", "1"},
-          {"generation", 1}}},
-        {"spec",
-         {{"containers", Json::array({{{"name", "main"}, {"image", "app:1"}}})}, {"nodeName", "k8s.gpu"}}},
-        {"status", {{"phase", "Pending"}, {"qosClass", "BestEffort"}}}};
-}
+using simulation::make_pod;
 
 inline Json running_status() {
     return {{"phase", "Running"},
@@ -67,6 +57,10 @@ class SmallCluster {
         api[uid]["metadata"]["deletionGracePeriodSeconds"] = grace;
         touch(uid);
         feed(LocalApplied{snapshot(uid)});
+    }
+    // A change by others that no watch has delivered yet.
+    void touch(const std::string& uid) {
+        api[uid]["metadata"]["resourceVersion"] = std::to_string(++version_);
     }
     void force_delete_pod(const std::string& uid) {
         const auto last = snapshot(uid);
@@ -154,9 +148,6 @@ class SmallCluster {
 
   private:
     kube::ObjectPtr snapshot(const std::string& uid) { return std::make_shared<const Json>(api[uid]); }
-    void touch(const std::string& uid) {
-        api[uid]["metadata"]["resourceVersion"] = std::to_string(++version_);
-    }
 
     void carry_out(const DoEnsure& intent) {
         if (!ensure_answers.empty()) {
@@ -212,7 +203,12 @@ class SmallCluster {
             feed(StatusDone{intent.id, false, fail(ErrorKind::NotFound, "pods not found")});
             return;
         }
-        merge(api[intent.id.uid]["status"], intent.patch.at("status"));
+        const std::string version = string_at(intent.patch, {"metadata", "resourceVersion"});
+        if (version != kube::resource_version_of(api[intent.id.uid])) {
+            feed(StatusDone{intent.id, false, fail(ErrorKind::Conflict, "the object has been modified")});
+            return;
+        }
+        simulation::strategic_merge(api[intent.id.uid]["status"], intent.patch.at("status"));
         touch(intent.id.uid);
         feed(StatusDone{intent.id, false, api[intent.id.uid]});
     }
@@ -228,34 +224,6 @@ class SmallCluster {
         feed(LocalDeleted{last});
     }
     void carry_out(const RecordEvent& intent) { events.push_back(intent.reason); }
-
-    // Strategic merge of the parts that we use: conditions by type, addresses replaced, the rest by value.
-    static void merge(Json& status, const Json& patch) {
-        for (const auto& [key, value] : patch.items()) {
-            if (key == "conditions") {
-                for (const Json& change : value) merge_condition(status["conditions"], change);
-            } else if (value.is_null()) {
-                status.erase(key);
-            } else if (value.is_array() && !value.empty() && value.front().contains("$patch")) {
-                Json list = value;
-                list.erase(list.begin());
-                status[key] = list;
-            } else {
-                status[key] = value;
-            }
-        }
-    }
-    static void merge_condition(Json& conditions, const Json& change) {
-        if (conditions.is_null()) conditions = Json::array();
-        for (Json& entry : conditions) {
-            if (entry.at("type") != change.at("type")) continue;
-            entry.merge_patch(change);
-            return;
-        }
-        Json added = Json::object();
-        added.merge_patch(change);
-        conditions.push_back(added);
-    }
 
     int version_ = 1;
 };
