@@ -171,18 +171,22 @@ Connection::Next Connection::answer(const net::HttpRequestHead& head, Session& s
     ApiMetrics& metrics = services_.api.metrics;
     const auto segments = path_segments(head.path());
     const std::string label = segments ? route_label(*segments) : "other";
-    prometheus::Gauge& inflight = metrics.inflight.Add({{"path", label}});
+    const SteadyTime begun = services_.api.clock.now();
+    const bool known_method = head.method == "GET" || head.method == "POST";
+    const std::string method = known_method ? head.method : "other";
+    prometheus::Gauge& inflight = metrics.inflight.Add(ApiMetrics::labels_of(method, label));
     inflight.Increment();
     const ScopeExit done([&] { inflight.Decrement(); });
 
     const CallContext ctx = until_stopped(session).with_timeout(limits().request);
     ResponseWriter response(*stream_, head.minor_version, wants_keep_alive(head), limits().write);
+    if (head.method == "HEAD") response.leave_out_body();
     User user;
     const auto finish = [&] {
         log().debug("api: {} {} {} by \"{}\": {}", peer_, head.method, head.path(), user.name,
                     response.status());
-        const bool known_method = head.method == "GET" || head.method == "POST";
-        metrics.count_request(known_method ? head.method : "other", label, response.status());
+        metrics.count_request(method, label, response.status(),
+                              std::chrono::duration_cast<Duration>(services_.api.clock.now() - begun));
         return stream_ && response.reusable() ? Next::KeepOpen : Next::Close;
     };
 

@@ -15,6 +15,7 @@
 #include "kubelet_api/response_writer.h"
 #include "kubelet_api/server.h"
 #include "kubelet_api/sessions.h"
+#include "kubelet_api/stats_collector.h"
 
 namespace k8sgpu::kubelet_api {
 
@@ -26,6 +27,7 @@ struct ApiContext {
     ApiMetrics& metrics;
     SessionRegistry& sessions;
     const HealthCheck& health;
+    StatsCollector& stats;
 };
 
 // A connection that leaves HTTP.

@@ -27,36 +27,37 @@ bool read_int(const Query& query, std::string_view key, std::optional<std::int64
 
 }  // namespace
 
-Result<LogQuery> decode_log_query(const Query& query) {
+Result<providers::LogRequest> decode_log_query(const Query& query) {
     const auto undecodable =
         fail(Error{ErrorKind::Invalid, R"({"message": "Unable to decode query."})", 400, {}});
     const auto invalid = fail(Error{ErrorKind::Invalid, R"({"message": "Invalid request."})", 422, {}});
 
-    LogQuery out;
-    providers::LogRequest& request = out.request;
+    providers::LogRequest request;
     request.follow = query.flag("follow");
     request.previous = query.flag("previous");
     request.timestamps = query.flag("timestamps");
     if (!read_int(query, "tailLines", request.tail_lines)) return undecodable;
     if (!read_int(query, "limitBytes", request.limit_bytes)) return undecodable;
     if (!read_int(query, "sinceSeconds", request.since_seconds)) return undecodable;
-    // The older spelling; a value that is no number means everything.
-    if (const auto tail = query.first("tail"); tail && !request.tail_lines)
+    // The older spelling wins.
+    if (const auto tail = query.first("tail"); tail && !tail->empty()) {
         request.tail_lines = parse_int(*tail);
+        if (!request.tail_lines && *tail != "all") return undecodable;
+    }
     if (const auto since = query.first("sinceTime"); since && !since->empty() && *since != "null") {
         request.since_time = parse_rfc3339(*since);
         if (!request.since_time) return undecodable;
     }
-    if (const auto stream = query.first("stream"); stream && !stream->empty()) out.stream = *stream;
-
-    const bool whole = out.stream == "All";
-    if (!whole && out.stream != "Stdout" && out.stream != "Stderr") return invalid;
-    if (!whole && request.tail_lines) return invalid;
+    const std::string stream = query.first("stream").value_or("All");
+    if (stream != "All" && stream != "Stdout" && stream != "Stderr") return invalid;
+    if (stream == "Stdout") request.streams = providers::LogStreams::Stdout;
+    if (stream == "Stderr") request.streams = providers::LogStreams::Stderr;
+    if (stream != "All" && request.tail_lines) return invalid;
     if (request.tail_lines && *request.tail_lines < 0) return invalid;
     if (request.limit_bytes && *request.limit_bytes < 1) return invalid;
     if (request.since_seconds && *request.since_seconds < 1) return invalid;
     if (request.since_seconds && request.since_time) return invalid;
-    return out;
+    return request;
 }
 
 }  // namespace k8sgpu::kubelet_api

@@ -2,20 +2,13 @@
 // (kubelet server.go getContainerLogs, v1.PodLogOptions validation). Pure; any thread.
 #pragma once
 
-#include <string>
-
 #include "common/result.h"
 #include "kubelet_api/query.h"
 #include "providers/port/logs.h"
 
 namespace k8sgpu::kubelet_api {
 
-struct LogQuery {
-    providers::LogRequest request;  // pod and container stay empty
-    std::string stream = "All";
-};
-
-// Errors carry http_status 400 or 422; the message is the body.
-Result<LogQuery> decode_log_query(const Query& query);
+// Pod and container stay empty. Errors carry http_status 400 or 422; the message is the body.
+Result<providers::LogRequest> decode_log_query(const Query& query);
 
 }  // namespace k8sgpu::kubelet_api

@@ -1,7 +1,7 @@
 // What the kubelet API needs to know of the pods on this node. vnode/ implements it over its own store; tests
 // with a map.
 //
-// Both methods are called from connection threads, many at once, and must not block on the network. The
+// The methods are called from connection threads, many at once, and must not block on the network. The
 // provider in a view outlives the server.
 #pragma once
 
@@ -32,6 +32,8 @@ class PodLookup {
     virtual std::optional<PodView> find(std::string_view ns, std::string_view name) const = 0;
     // All pods bound to this node, those that have ended too, in any order.
     virtual std::vector<PodView> list() const = 0;
+    // Everything that runs pods for this node, each once, whether it has pods at the moment or not.
+    virtual std::vector<providers::Provider*> providers() const = 0;
 };
 
 }  // namespace k8sgpu::kubelet_api

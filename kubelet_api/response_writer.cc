@@ -26,7 +26,9 @@ Result<void> ResponseWriter::send(int status, std::string_view content_type, std
     lines.emplace_back("Content-Type", content_type);
     lines.emplace_back("Content-Length", std::to_string(body.size()));
     if (!keep_alive_) lines.emplace_back("Connection", "close");
-    auto sent = put(net::write_response_head(status, lines).append(body), ctx.with_timeout(limit_));
+    std::string bytes = net::write_response_head(status, lines);
+    if (with_body_) bytes.append(body);
+    auto sent = put(bytes, ctx.with_timeout(limit_));
     complete_ = sent.has_value();
     return sent;
 }
@@ -42,13 +44,13 @@ Result<void> ResponseWriter::begin(int status, std::string_view content_type, co
 }
 
 Result<void> ResponseWriter::write(std::string_view bytes, const CallContext& ctx) {
-    if (bytes.empty()) return {};  // an empty chunk would end the body
+    if (bytes.empty() || !with_body_) return {};  // an empty chunk would end the body
     if (!chunked_) return put(bytes, ctx);
     return put(fmt::format("{:x}\r\n{}\r\n", bytes.size(), bytes), ctx);
 }
 
 Result<void> ResponseWriter::end(const CallContext& ctx) {
-    auto ended = chunked_ ? put("0\r\n\r\n", ctx.with_timeout(limit_)) : Result<void>();
+    auto ended = chunked_ && with_body_ ? put("0\r\n\r\n", ctx.with_timeout(limit_)) : Result<void>();
     complete_ = ended.has_value();
     return ended;
 }

@@ -32,6 +32,9 @@ class ResponseWriter {
     Result<void> write(std::string_view bytes, const CallContext& ctx);
     Result<void> end(const CallContext& ctx);
 
+    // For HEAD: heads say what the body would be, and no body follows.
+    void leave_out_body() { with_body_ = false; }
+
     int status() const { return status_; }  // 0 before anything was sent
     // True when the connection can carry another request: the response is complete and both sides agree.
     bool reusable() const { return complete_ && keep_alive_; }
@@ -47,6 +50,7 @@ class ResponseWriter {
     bool keep_alive_;
     Duration limit_;
     int status_ = 0;
+    bool with_body_ = true;
     bool chunked_ = false;
     bool complete_ = false;
 };

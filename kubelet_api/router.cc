@@ -19,13 +19,21 @@ struct Route {
 constexpr std::string_view kStreaming = "GET POST";
 
 const Route kRoutes[] = {
-    {"GET", "healthz", routes::healthz},
-    {"GET", "healthz/{check}", routes::healthz_check},
+    {"*", "healthz", routes::healthz},
+    {"*", "healthz/{check}", routes::healthz_check},
     {"GET", "pods", routes::pods},
     {"GET", "runningpods", routes::running_pods},
-    {"GET", "metrics", routes::metrics},
-    {"GET", "configz", routes::configz},
+    {"*", "metrics", routes::metrics},
+    {"*", "metrics/cadvisor", routes::cadvisor_metrics},
+    {"*", "metrics/probes", routes::metrics_probes},
+    {"*", "metrics/resource", routes::resource_metrics},
+    {"*", "metrics/slis", routes::metrics_slis},
+    {kStreaming, "stats/summary", routes::stats_summary},
+    {"*", "configz", routes::configz},
     {"GET", "containerLogs/{ns}/{pod}/{container}", routes::container_logs},
+    {"POST", "checkpoint/{ns}/{pod}/{container}", routes::checkpoint},
+    {"POST", "run/{ns}/{pod}/{container}", routes::run},
+    {"POST", "run/{ns}/{pod}/{uid}/{container}", routes::run},
     {kStreaming, "exec/{ns}/{pod}/{container}", routes::exec},
     {kStreaming, "exec/{ns}/{pod}/{uid}/{container}", routes::exec},
     {kStreaming, "attach/{ns}/{pod}/{container}", routes::attach},
@@ -96,7 +104,12 @@ RouteMatch find_route(std::string_view method, const std::vector<std::string>& s
 }
 
 std::string route_label(const std::vector<std::string>& segments) {
-    return known_root(segments) ? segments.front() : "other";
+    if (!known_root(segments)) return "other";
+    if (segments.front() != "metrics" || segments.size() < 2) return segments.front();
+    const std::string path = "metrics/" + segments[1];
+    const bool known = std::any_of(std::begin(kRoutes), std::end(kRoutes),
+                                   [&](const Route& route) { return route.pattern == path; });
+    return known ? path : "other";
 }
 
 }  // namespace k8sgpu::kubelet_api

@@ -17,7 +17,8 @@ struct RouteMatch {
 
 RouteMatch find_route(std::string_view method, const std::vector<std::string>& segments);
 
-// The label of a path in metrics: its root where some route has it, else "other".
+// The label of a path in metrics: its root where some route has it ("exec"), "metrics/resource"
+// and its like, else "other".
 std::string route_label(const std::vector<std::string>& segments);
 
 }  // namespace k8sgpu::kubelet_api

@@ -29,7 +29,8 @@ struct Server::Impl {
           options(std::move(options_)),
           metrics(registry),
           health(std::move(health_)),
-          api{clock, options, pods, registry, metrics, sessions, health},
+          stats(clock, pods),
+          api{clock, options, pods, registry, metrics, sessions, health, stats},
           services{api, tls, authenticator, authorizer, watcher} {}
 
     struct Worker {
@@ -132,6 +133,7 @@ struct Server::Impl {
     HealthCheck health;
     SessionRegistry sessions;
     HangupWatcher watcher;
+    StatsCollector stats;
     ApiContext api;
     ConnectionServices services;
     std::unique_ptr<net::Listener> listener;

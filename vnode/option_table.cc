@@ -4,6 +4,7 @@
 
 #include "csr/signer.h"
 #include "kube/quantity.h"
+#include "kubelet_api/tls_ciphers.h"
 #include "vnode/option_values.h"
 
 namespace k8sgpu::vnode {
@@ -166,6 +167,13 @@ const std::vector<OptionRow>& option_table() {
                  return bad(fmt::format("\"{}\" is not offered; write VersionTLS12 or VersionTLS13", v));
              }
              o.tls_min_version = v;
+             return {};
+         }},
+        {"Security", "tls-cipher-suites", Shape::Value, "NAMES", "",
+         "cipher suites for TLS 1.2, by IANA name, separated by commas; empty: the library's default",
+         [](Options& o, const std::string& v) -> Check {
+             if (auto list = kubelet_api::openssl_cipher_list(v); !list) return fail(list.error());
+             o.tls_cipher_suites = v;
              return {};
          }},
         {"Operation", "health-probe-bind-address", Shape::Value, "ADDRESS", ":8081",

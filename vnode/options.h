@@ -65,6 +65,7 @@ struct Options {
     std::string cert_secret;  // name in pod_namespace; "" = directory
     std::string client_ca_file;
     std::string tls_min_version = "VersionTLS12";
+    std::string tls_cipher_suites;  // IANA names, comma-separated; "" = the library's default
 
     // Operation
     std::string health_bind_address = ":8081";

@@ -21,6 +21,7 @@ class PodDirectory final : public kubelet_api::PodLookup {
         for (const auto& pod : pods_.list()) views.push_back(view(pod));
         return views;
     }
+    std::vector<providers::Provider*> providers() const override { return {&provider_}; }
 
   private:
     kubelet_api::PodView view(const kube::ObjectPtr& pod) const {

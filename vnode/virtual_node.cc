@@ -4,6 +4,8 @@
 
 #include "common/log.h"
 #include "csr/signer.h"
+#include "kubelet_api/tls_ciphers.h"
+#include "vnode/kubelet_config.h"
 #include "vnode/pod_requests.h"
 
 namespace k8sgpu::vnode {
@@ -116,13 +118,20 @@ Result<void> VirtualNode::start_provider(std::stop_token stop) {
 Result<void> VirtualNode::start_api() {
     const Options& options = inputs_.options;
     const bool only_13 = options.tls_min_version == "VersionTLS13";
+    auto ciphers = kubelet_api::openssl_cipher_list(options.tls_cipher_suites);
+    if (!ciphers) return fail(ciphers.error().with_context("--tls-cipher-suites"));
     auto tls = net::TlsServerContext::create(
-        {.min_version = only_13 ? net::TlsVersion::Tls13 : net::TlsVersion::Tls12, .cipher_list = ""});
+        {.min_version = only_13 ? net::TlsVersion::Tls13 : net::TlsVersion::Tls12, .cipher_list = *ciphers});
     if (!tls) return fail(tls.error());
     tls_ = std::move(*tls);
 
     client_ca_ = std::make_unique<kubelet_api::ClientCa>(
-        clock_, &client_, kubelet_api::ClientCaOptions{.file = options.client_ca_file});
+        clock_, &client_,
+        kubelet_api::ClientCaOptions{.file = options.client_ca_file,
+                                     .on_changed = [this](const std::string& pem) {
+                                         if (auto named = tls_->set_client_ca(pem); !named)
+                                             log().warn("{}", named.error().message);
+                                     }});
     if (auto started = client_ca_->start(); !started)
         return fail(started.error().with_context("--client-ca-file"));
     authenticator_ = std::make_unique<kubelet_api::DelegatingAuthenticator>(clock_, client_, *client_ca_);
@@ -134,6 +143,7 @@ Result<void> VirtualNode::start_api() {
     server.address = options.listen_address;
     server.port = options.port;
     server.node_name = options.node_name;
+    server.configz = kubelet_config(options);
     api_ = std::make_unique<kubelet_api::Server>(clock_, server, *tls_, *authenticator_, *authorizer_,
                                                  *directory_, metrics_, [this] { return alive(); });
     if (auto started = api_->start(); !started) return fail(started.error().with_context("--port"));

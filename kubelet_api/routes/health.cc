@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "common/log.h"
 #include "kubelet_api/routes/routes.h"
@@ -27,13 +28,23 @@ void healthz(Exchange& exchange, ApiContext& api) {
         if (std::find(excluded.begin(), excluded.end(), name) != excluded.end()) {
             lines += fmt::format("[+]{} excluded: ok\n", name);
         } else if (const auto result = check(name, api); result) {
+            api.metrics.note_health(std::string(name), true);
             lines += fmt::format("[+]{} ok\n", name);
         } else {
+            api.metrics.note_health(std::string(name), false);
             log().warn("healthz: {} failed: {}", name, result.error().message);
             lines += fmt::format("[-]{} failed: reason withheld\n", name);
             healthy = false;
         }
     }
+    std::set<std::string> unknown;
+    for (const std::string& name : excluded) {
+        if (std::find(std::begin(kChecks), std::end(kChecks), name) == std::end(kChecks))
+            unknown.insert(name);
+    }
+    if (!unknown.empty())
+        lines += fmt::format("warn: some health checks cannot be excluded: no matches for \"{}\"\n",
+                             fmt::join(unknown, "\",\""));
     if (!healthy) {
         (void)exchange.response.plain_error(500, lines + "healthz check failed", exchange.ctx);
         return;

@@ -33,10 +33,14 @@ class ResponseSink final : public providers::LogSink {
     std::atomic<bool> begun_{false};
 };
 
-// Only backends that are away deserve a 500; the rest is the request's own fault, as the kubelet has it.
+// What the state of a pod forbids is 400, as the kubelet has it; what is not there 404; a backend that is
+// away 500.
 int log_error_status(const Error& error) {
-    if (error.kind == ErrorKind::NotFound || error.kind == ErrorKind::Invalid) return 400;
-    return status_of(error);
+    return error.kind == ErrorKind::Invalid ? 400 : status_of(error);
+}
+
+std::string_view name_of(providers::LogStreams streams) {
+    return streams == providers::LogStreams::Stdout ? "Stdout" : "Stderr";
 }
 
 }  // namespace
@@ -58,23 +62,23 @@ void container_logs(Exchange& exchange, ApiContext& api) {
     if (!view) return answer(404, fmt::format("pod \"{}\" does not exist", pod_name));
     if (!has_container(*view->pod, container))
         return answer(404, fmt::format("container \"{}\" not found in pod \"{}\"", container, pod_name));
-    if (query->stream != "All")
+    providers::LogSource* source = view->provider->logs();
+    if (query->streams != providers::LogStreams::All && source != nullptr && !source->splits_streams())
         return answer(400, fmt::format("unable to return the given log stream: \"{}\". Please enable "
                                        "PodLogsQuerySplitStreams feature gate in kubelet",
-                                       query->stream));
-    if (auto available = check_log_available(*view->pod, container, query->request.previous); !available)
+                                       name_of(query->streams)));
+    if (auto available = check_log_available(*view->pod, container, query->previous); !available)
         return answer(400, available.error().message);
-    providers::LogSource* source = view->provider->logs();
     if (source == nullptr)
         return answer(501, fmt::format("provider {} keeps no logs", view->provider->name()));
 
     const auto session = api.sessions.enter(view->id.uid);
     session->also_stop_with(exchange.connection.token());
     const CallContext ctx = exchange.ctx.with_stop(session->token());
-    query->request.pod = view->id;
-    query->request.container = container;
+    query->pod = view->id;
+    query->container = container;
     ResponseSink sink(response, ctx);
-    const auto done = source->logs(query->request, sink, ctx);
+    const auto done = source->logs(*query, sink, ctx);
     // A pod that was removed, or a limit of ours, ends a followed log in order; a source that breaks leaves
     // the body unfinished, so that the reader knows that something is missing.
     const bool ended_by_us =

@@ -16,6 +16,7 @@
 #include "providers/kubernetes/remote_calls.h"
 #include "providers/kubernetes/remote_events.h"
 #include "providers/kubernetes/running_changes.h"
+#include "providers/kubernetes/stats.h"
 #include "providers/kubernetes/status_map.h"
 #include "providers/kubernetes/tidy.h"
 
@@ -88,6 +89,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
           logs_(remote.transport(), calls_),
           exec_(remote.transport(), calls_),
           port_forward_(remote.transport(), calls_),
+          stats_(remote, pods_, options_.remote_namespace, options_.owner),
           tidy_(
               clock, TidyOptions{},
               [this](const RemotePod& pod, const CallContext& ctx) { return verify(pod, ctx); },
@@ -167,6 +169,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
     RemoteLogs& logs() { return logs_; }
     RemoteExec& exec() { return exec_; }
     RemotePortForward& port_forward() { return port_forward_; }
+    RemoteStats& stats() { return stats_; }
 
   private:
     const KubernetesProviderOptions options_;
@@ -184,6 +187,7 @@ class KubernetesProvider::Impl final : public RemotePods::Listener {
     RemoteLogs logs_;
     RemoteExec exec_;
     RemotePortForward port_forward_;
+    RemoteStats stats_;
     Tidy tidy_;
     kube::Reflector pod_watch_;
     kube::Reflector event_watch_;
@@ -282,6 +286,9 @@ Attacher* KubernetesProvider::attacher() {
 }
 PortForwarder* KubernetesProvider::port_forwarder() {
     return &impl_->port_forward();
+}
+StatsSource* KubernetesProvider::stats() {
+    return &impl_->stats();
 }
 
 }  // namespace k8sgpu::providers

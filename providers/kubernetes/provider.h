@@ -60,6 +60,7 @@ class KubernetesProvider final : public Provider {
     Executor* executor() override;
     Attacher* attacher() override;
     PortForwarder* port_forwarder() override;
+    StatsSource* stats() override;
 
   private:
     class Impl;

@@ -7,6 +7,13 @@
 
 namespace k8sgpu::providers::kubernetes {
 
+std::vector<RemotePod> RemotePods::all() const {
+    std::vector<RemotePod> pods;
+    auto state = state_.lock();
+    for (const auto& [uid, pod] : state->by_local_uid) pods.push_back(pod);
+    return pods;
+}
+
 std::optional<RemotePod> RemotePods::find(const std::string& local_uid) const {
     auto state = state_.lock();
     const auto found = state->by_local_uid.find(local_uid);

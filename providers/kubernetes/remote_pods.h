@@ -42,6 +42,7 @@ class RemotePods final : public kube::ReflectorHandler {
     RemotePods(OwnerMark owner, Listener& listener) : owner_(std::move(owner)), listener_(listener) {}
 
     std::optional<RemotePod> find(const std::string& local_uid) const;
+    std::vector<RemotePod> all() const;
     // Whose remote pod has this name? Known from expect() on, before the watch brings the pod itself.
     std::optional<PodId> owner_of_name(const std::string& remote_name) const;
     void expect(const PodId& pod);

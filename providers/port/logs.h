@@ -11,6 +11,8 @@
 
 namespace k8sgpu::providers {
 
+enum class LogStreams { All, Stdout, Stderr };
+
 // The query of containerLogs after validation (kubelet-contract: v1.PodLogOptions).
 struct LogRequest {
     PodId pod;
@@ -22,6 +24,7 @@ struct LogRequest {
     std::optional<std::int64_t> limit_bytes;    // >= 1; cuts in the middle of a line
     std::optional<std::int64_t> since_seconds;  // >= 1
     std::optional<WallTime> since_time;
+    LogStreams streams = LogStreams::All;  // others only where the source splits_streams()
 };
 
 // Where the log goes: the HTTP response, or a string in tests.
@@ -40,7 +43,11 @@ class LogSource {
     virtual ~LogSource() = default;
     // Returns when the log is written, or, following, when the container has ended and everything was
     // written.
+    // Before begin(): NotFound (there is no such pod, container or log any more) and Invalid (a state without
+    // a log) are the request's own fault and are shown to its sender; anything else is the backend's.
     virtual Result<void> logs(const LogRequest& request, LogSink& sink, const CallContext& ctx) = 0;
+    // True when stdout and stderr were kept apart and LogRequest::streams is honoured.
+    virtual bool splits_streams() const { return false; }
 };
 
 }  // namespace k8sgpu::providers

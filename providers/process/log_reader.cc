@@ -209,7 +209,7 @@ std::optional<LogLine> parse_log_line(std::string_view line) {
 }
 
 LogFilter::LogFilter(const LogRequest& request, WallTime now)
-    : timestamps_(request.timestamps), left_(request.limit_bytes) {
+    : timestamps_(request.timestamps), streams_(request.streams), left_(request.limit_bytes) {
     if (request.since_time) since_ = rfc3339_nanos(*request.since_time);
     if (request.since_seconds) {
         const auto most = std::chrono::duration_cast<std::chrono::seconds>(now.time_since_epoch()).count();
@@ -221,6 +221,8 @@ LogFilter::LogFilter(const LogRequest& request, WallTime now)
 void LogFilter::take(std::string_view line, std::string& out) {
     const auto parsed = parse_log_line(line);
     if (!parsed) return;
+    if (streams_ == LogStreams::Stdout && parsed->stream != LogStream::Stdout) return;
+    if (streams_ == LogStreams::Stderr && parsed->stream != LogStream::Stderr) return;
     const bool continues =
         std::exchange(inside_line_[static_cast<std::size_t>(parsed->stream)], parsed->partial);
     if (since_ && parsed->time < *since_) return;

@@ -32,6 +32,7 @@ class LogFilter {
 
   private:
     bool timestamps_;
+    LogStreams streams_;
     std::optional<std::string> since_;  // in the form of the log: compares as text
     std::optional<std::int64_t> left_;
     std::array<bool, 2> inside_line_{};  // per stream: the last piece did not end its line

@@ -69,6 +69,7 @@ class ProcessProvider final : public Provider,
     StatsSource* stats() override { return this; }
 
     Result<void> logs(const LogRequest& request, LogSink& sink, const CallContext& ctx) override;
+    bool splits_streams() const override { return true; }
     Result<ExitStatus> exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
     Result<void> attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
     // To ports that processes of the pod listen on at the loopback addresses (port_owner.h), to no others.

@@ -4,17 +4,27 @@ import http.client
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
-from support import pods
+from support import access, pods
 from support.clusters import Cluster
+from support.waiting import wait_for
 from testbed import certs
 
 
 @pytest.fixture(scope="module")
-def agent(agents, bed, kubeconfig):
-    return agents.make(bed, "security", provider="process", kubeconfig=kubeconfig).start().wait_ready()
+def client_ca(bed, tmp_path_factory):
+    """A file of authorities beside those of the cluster, for --client-ca-file."""
+    path = tmp_path_factory.mktemp("client-ca") / "ca.crt"
+    path.write_text(bed.local.ca.certificate.read_text())
+    return path
+
+
+@pytest.fixture(scope="module")
+def agent(agents, bed, kubeconfig, client_ca):
+    return agents.make(bed, "security", provider="process", kubeconfig=kubeconfig, client_ca_file=client_ca).start().wait_ready()
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +87,17 @@ def test_a_client_certificate_of_another_authority_gets_401(agent, tmp_path):
     assert (status, body) == (401, "Unauthorized")
 
 
+def test_an_authority_that_is_added_while_we_run_is_believed(agent, client_ca, tmp_path):
+    other = certs.Authority(tmp_path / "pki", "added", "added-ca")
+    pair = other.issue("newcomer", "newcomer", ["some-group"])
+    assert agent.call("/pods", client=pair)[0] == 401
+    client_ca.write_text(client_ca.read_text() + other.certificate.read_text())
+    wait_for(lambda: agent.call("/pods", client=pair)[0] != 401, 30, "the new authority to be believed")
+    status, _, body = agent.call("/pods", client=pair)
+    # Known now, and still not allowed anything.
+    assert (status, body) == (403, "Forbidden (user=newcomer, verb=get, resource=nodes, subresource(s)=[pods proxy])\n")
+
+
 def test_a_serving_certificate_is_no_client_certificate(agent, bed):
     pki = bed.local.folder / "pki"
     # Of the right authority, but for servers only: our own kind.
@@ -126,6 +147,100 @@ def test_permission_for_metrics_opens_metrics_and_nothing_else(agent, local, tok
         f"Forbidden (user={user}, verb=get, resource=nodes, subresource(s)=[pods proxy])\n",
     )
     assert agent.call("/exec/a/b/c?command=id&output=1", token=token)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path, subresource",
+    [("/stats/summary", "stats"), ("/metrics/resource", "metrics"), ("/logs/", "log"), ("/configz", "configz"), ("/healthz", "healthz")],
+)
+def test_every_part_has_a_permission_of_its_own(agent, token_of, path, subresource):
+    token = token_of(f"only-{subresource}", ("get", subresource))
+    assert agent.call(path, token=token)[0] == (405 if path == "/logs/" else 200)
+    assert agent.call("/containerLogs/a/b/c", token=token)[0] == 403
+    assert agent.call("/run/a/b/c?cmd=id", method="POST", token=token)[0] == 403
+
+
+def test_proxy_stands_for_pods_health_and_configuration_only(agent, token_of):
+    token = token_of("old-style", ("get", "proxy"))
+    assert [agent.call(path, token=token)[0] for path in ("/pods", "/runningpods/", "/healthz", "/configz")] == [200] * 4
+    assert [agent.call(path, token=token)[0] for path in ("/metrics", "/stats/summary", "/logs/")] == [403] * 3
+    assert agent.call("/checkpoint/a/b/c", method="POST", token=token)[0] == 403
+
+
+def test_a_token_for_somebody_else_gets_401(agent, local, token_of):
+    token_of("elsewhere", ("get", "pods"))
+    token = local.kubectl("create", "token", "elsewhere", "-n", local.namespace, "--audience=vault").strip()
+    assert agent.call("/pods", token=token)[::2] == (401, "Unauthorized")
+
+
+def test_a_cluster_that_does_not_answer_our_questions_opens_nothing(agent, local, token_of, request):
+    known = token_of("known", ("get", "pods"), ("get", "metrics"))
+    assert agent.call("/pods", token=known)[0] == 200
+    role = next(object_ for object_ in access.manifest("rbac.yaml") if object_["kind"] == "ClusterRole")
+    path = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{role['metadata']['name']}"
+    questions = ("tokenreviews", "subjectaccessreviews")
+    request.addfinalizer(lambda: local.patch(path, {"rules": role["rules"]}))
+    local.patch(path, {"rules": [rule for rule in role["rules"] if not set(questions) & set(rule.get("resources", []))]})
+    stranger = token_of("stranger", ("get", "pods"))
+    account = "system:serviceaccount:{}:{}".format(*access.service_account(access.manifest("rbac.yaml")))
+    can = ("auth", "can-i", "create", "subjectaccessreviews.authorization.k8s.io", f"--as={account}")
+    wait_for(lambda: local.run(*can).stdout.strip() == "no", 20, "the permission to ask to be gone")
+    user = f"system:serviceaccount:{local.namespace}:known"
+    assert agent.call("/metrics", token=known)[::2] == (
+        500,
+        f"Authorization error (user={user}, verb=get, resource=nodes, subresource=metrics)\n",
+    )
+    assert agent.call("/pods", token=stranger)[::2] == (401, "Unauthorized"), "nobody could say who that is"
+    assert agent.call("/pods", token=known)[0] == 200, "asked within the last five minutes"
+    local.patch(path, {"rules": role["rules"]})
+    wait_for(lambda: agent.call("/metrics", token=known)[0] == 200, 20, "the permission to ask to be back")
+    assert agent.call("/pods", token=stranger)[0] == 200
+
+
+def test_a_permission_that_was_given_counts_after_half_a_minute(agent, local, token_of):
+    token = token_of("later")
+    assert agent.call("/metrics", token=token)[0] == 403
+    began = time.monotonic()
+    role = "e2e-scraper"  # of the test above
+    local.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": role},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": local.namespace} for name in ("scraper", "later")],
+        }
+    )
+    wait_for(lambda: agent.call("/metrics", token=token)[0] == 200, 45, "the refusal to be forgotten")
+    assert time.monotonic() - began > 15, "the refusal was not remembered"
+
+
+@pytest.mark.parametrize(
+    "request_text, status",
+    [
+        ("GARBAGE\r\n\r\n", 400),
+        ("GET /healthz HTTP/2.0\r\nHost: n\r\n\r\n", 505),
+        ("GET /healthz HTTP/1.1\r\nX: " + "a" * (2 << 20) + "\r\n\r\n", 431),
+        ("POST /run/a/b/c HTTP/1.1\r\nHost: n\r\nContent-Length: 99999999\r\n\r\n", 413),
+        ("POST /run/a/b/c HTTP/1.1\r\nHost: n\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+    ],
+)
+def test_malformed_requests_get_their_code_and_we_go_on(agent, request_text, status):
+    with socket.create_connection((agent.address, agent.port), 5) as plain:
+        with agent.tls().wrap_socket(plain, server_hostname=agent.address) as stream:
+            try:
+                stream.sendall(request_text.encode())
+            except OSError:
+                pass  # answered before everything was sent
+            answer = b""
+            try:
+                while not answer.endswith(b"\r\n\r\n") and (part := stream.recv(65536)):
+                    answer += part
+            except OSError:
+                pass
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer[:200]
+    assert agent.health("/healthz")[0] == 200
+    assert agent.call("/healthz")[0] == 401
 
 
 def test_permission_for_pods_is_enough_for_pods(agent, token_of):

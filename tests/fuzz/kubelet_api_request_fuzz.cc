@@ -23,8 +23,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
             const int status = log.error().http_status.value_or(0);
             fuzz::require(status == 400 || status == 422, "a refused log query is 400 or 422");
         } else {
-            fuzz::require(log->request.tail_lines.value_or(0) >= 0, "tailLines is not negative");
-            fuzz::require(log->request.limit_bytes.value_or(1) >= 1, "limitBytes is positive");
+            fuzz::require(log->tail_lines.value_or(0) >= 0, "tailLines is not negative");
+            fuzz::require(log->limit_bytes.value_or(1) >= 1, "limitBytes is positive");
         }
         for (const auto& port : query.all("ports")) {
             if (const auto number = parse_port(port); number) fuzz::require(*number != 0, "a port is not 0");

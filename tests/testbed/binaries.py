@@ -38,6 +38,10 @@ def etcd_release():
     return re.search(r"go\.etcd\.io/etcd/server/v3 (v\S+)", (_GO / "etcd" / "go.mod").read_text()).group(1)
 
 
+def metrics_server_release():
+    return re.search(r"sigs\.k8s\.io/metrics-server (v\S+)", (_GO / "metrics-server" / "go.mod").read_text()).group(1)
+
+
 def resolve(minor, wanted):
     """A path for each wanted program. Takes minutes when something has to be built, and says so."""
     found = {}
@@ -72,8 +76,8 @@ def _installed(program, minor):
 
 
 def _fits(program, path, minor):
-    if program == "agnhost":
-        return False  # has no version of its own that says enough
+    if program in ("agnhost", "metrics-server"):
+        return False  # have no version of their own that says enough
     arguments = ["version", "--client"] if program == "kubectl" else ["--version"]
     try:
         said = subprocess.run([path, *arguments], capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL).stdout
@@ -91,6 +95,8 @@ def _cache_path(program, minor):
     cache = state.cache_folder() / "bin"
     if program == "etcd":
         return cache / f"etcd-{etcd_release()}" / program
+    if program == "metrics-server":
+        return cache / f"metrics-server-{metrics_server_release()}" / program
     if program == "agnhost":
         return cache / f"agnhost-{release(minors()[-1])}" / program
     return cache / release(minor) / program
@@ -103,8 +109,9 @@ def _cached(program, minor):
 
 def _build(minor, missing):
     say(f"building {', '.join(missing)} from Go modules; the first time this takes minutes (about 6 on two cores)")
-    kubernetes = [program for program in missing if program not in ("etcd", "agnhost")]
-    for what, programs in (("etcd", ["etcd"]), ("agnhost", ["agnhost"]), (minor, kubernetes)):
+    kubernetes = [program for program in missing if program not in ("etcd", "agnhost", "metrics-server")]
+    alone = [(program, [program]) for program in ("etcd", "agnhost", "metrics-server")]
+    for what, programs in (*alone, (minor, kubernetes)):
         if not any(program in missing for program in programs):
             continue
         folder = _cache_path(programs[0], minor).parent

@@ -29,8 +29,8 @@ def fetch(minor, release, programs, path_of):
     if os.environ.get("K8SGPU_DOWNLOAD") == "no" or _PLATFORM is None:
         return
     for program in programs:
-        if program == "agnhost":
-            continue  # published as an image only
+        if program in ("agnhost", "metrics-server"):
+            continue  # built anyway: the one is published as an image only
         try:
             content = _etcd(minor) if program == "etcd" else _kubernetes(release, program)
         except (OSError, ValueError, KeyError, tarfile.TarError, yaml.YAMLError, urllib.error.URLError) as error:

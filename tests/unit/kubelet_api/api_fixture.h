@@ -47,6 +47,7 @@ struct ApiTest : testing::Test {
         options.node_name = "k8s.gpu";
         options.configz = {{"maxPods", 110}};
         EXPECT_TRUE(tls->set_certificate(server_identity.certificate_pem, server_identity.key_pem));
+        pods.runs_pods = {&provider};
         pods.put(view({{"running", Json::object()}}));
     }
     ~ApiTest() override {

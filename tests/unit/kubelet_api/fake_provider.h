@@ -11,11 +11,13 @@
 #include "providers/port/exec.h"
 #include "providers/port/logs.h"
 #include "providers/port/provider.h"
+#include "providers/port/stats.h"
 
 namespace k8sgpu::kubelet_api {
 
 class FakeProvider final : public providers::Provider,
                            public providers::LogSource,
+                           public providers::StatsSource,
                            public providers::Executor,
                            public providers::Attacher,
                            public providers::PortForwarder {
@@ -42,6 +44,7 @@ class FakeProvider final : public providers::Provider,
     }
 
     providers::LogSource* logs() override { return on_logs ? this : nullptr; }
+    providers::StatsSource* stats() override { return on_stats ? this : nullptr; }
     providers::Executor* executor() override { return on_exec ? this : nullptr; }
     providers::Attacher* attacher() override { return on_attach ? this : nullptr; }
     providers::PortForwarder* port_forwarder() override { return on_forward ? this : nullptr; }
@@ -50,6 +53,8 @@ class FakeProvider final : public providers::Provider,
                       const CallContext& ctx) override {
         return on_logs(request, sink, ctx);
     }
+    bool splits_streams() const override { return keeps_streams_apart; }
+    Result<providers::StatsReport> stats(const CallContext& ctx) override { return on_stats(ctx); }
     Result<providers::ExitStatus> exec(const providers::ExecRequest& request, providers::ExecIo& io,
                                        const CallContext& ctx) override {
         return on_exec(request, io, ctx);
@@ -65,6 +70,8 @@ class FakeProvider final : public providers::Provider,
 
     std::function<Result<void>(const providers::LogRequest&, providers::LogSink&, const CallContext&)>
         on_logs;
+    bool keeps_streams_apart = false;
+    std::function<Result<providers::StatsReport>(const CallContext&)> on_stats;
     std::function<Result<providers::ExitStatus>(const providers::ExecRequest&, providers::ExecIo&,
                                                 const CallContext&)>
         on_exec;
@@ -105,6 +112,10 @@ class MapLookup final : public PodLookup {
         for (const auto& [name, view] : *pods) out.push_back(view);
         return out;
     }
+
+    std::vector<providers::Provider*> providers() const override { return runs_pods; }
+
+    std::vector<providers::Provider*> runs_pods;
 
   private:
     Guarded<std::map<std::string, PodView>> pods_;

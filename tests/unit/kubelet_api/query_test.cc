@@ -58,7 +58,9 @@ TEST(LogQuery, Refuses_with_the_kubelets_codes_and_texts) {
         {"sinceSeconds=5&sinceTime=2024-01-01T00:00:00Z", 422, invalid},
         {"stream=Both", 422, invalid},
         {"stream=Stdout&tailLines=5", 422, invalid},
+        {"stream=", 422, invalid},
         {"tail=-3", 422, invalid},
+        {"tail=some", 400, undecodable},
     };
     for (const auto& row : rows) {
         const auto decoded = decode_log_query(Query(row.query));
@@ -73,16 +75,18 @@ TEST(LogQuery, Reads_every_option) {
         decode_log_query(Query("follow=true&previous=false&timestamps=1&tailLines=0&limitBytes=10&sinceTime="
                                "2024-01-01T01:00:00%2B01:00"));
     ASSERT_TRUE(decoded);
-    EXPECT_TRUE(decoded->request.follow);
-    EXPECT_FALSE(decoded->request.previous);
-    EXPECT_TRUE(decoded->request.timestamps);
-    EXPECT_EQ(decoded->request.tail_lines, 0);
-    EXPECT_EQ(decoded->request.limit_bytes, 10);
-    EXPECT_EQ(decoded->request.since_time, WallTime(std::chrono::seconds(1'704'067'200)));
-    EXPECT_EQ(decode_log_query(Query("tail=7"))->request.tail_lines, 7);
-    EXPECT_EQ(decode_log_query(Query("tail=all"))->request.tail_lines, std::nullopt);
-    EXPECT_EQ(decode_log_query(Query("stream=Stderr"))->stream, "Stderr");
-    EXPECT_EQ(decode_log_query(Query("pretty=true&container=c"))->stream, "All");
+    EXPECT_TRUE(decoded->follow);
+    EXPECT_FALSE(decoded->previous);
+    EXPECT_TRUE(decoded->timestamps);
+    EXPECT_EQ(decoded->tail_lines, 0);
+    EXPECT_EQ(decoded->limit_bytes, 10);
+    EXPECT_EQ(decoded->since_time, WallTime(std::chrono::seconds(1'704'067'200)));
+    EXPECT_EQ(decode_log_query(Query("tail=7&tailLines=3"))->tail_lines, 7);
+    EXPECT_EQ(decode_log_query(Query("tail=all&tailLines=3"))->tail_lines, std::nullopt);
+    EXPECT_EQ(decode_log_query(Query("stream=Stderr"))->streams, providers::LogStreams::Stderr);
+    EXPECT_EQ(decode_log_query(Query("pretty=true&container=c&insecureSkipTLSVerifyBackend=true&stream=All"))
+                  ->streams,
+              providers::LogStreams::All);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ TEST(Router, Tells_unknown_from_wrong) {
     EXPECT_EQ(find("DELETE", "/exec/a/b/c").kind, Kind::WrongMethod);
     EXPECT_EQ(find("POST", "/pods").kind, Kind::WrongMethod);
     EXPECT_EQ(find("HEAD", "/pods").kind, Kind::WrongMethod);
-    EXPECT_EQ(find("GET", "/metrics/cadvisor").kind, Kind::UnknownPath);
+    EXPECT_EQ(find("GET", "/metrics/none").kind, Kind::UnknownPath);
     EXPECT_EQ(find("GET", "/logs/a/b/c").kind, Kind::Found);
     EXPECT_EQ(find("PUT", "/debug").kind, Kind::Found);
     EXPECT_EQ(find_route("GET", {}).kind, Kind::UnknownRoot);

@@ -237,6 +237,20 @@ TEST_F(ServerTest, Log_errors_come_in_the_kubelets_order) {
     expect("/containerLogs/ns/p/c", 501, "provider fake keeps no logs");
 }
 
+TEST_F(ServerTest, One_stream_of_a_log_comes_from_a_provider_that_kept_them_apart) {
+    Guarded<std::vector<providers::LogStreams>> asked;
+    provider.on_logs = [&](const providers::LogRequest& request, providers::LogSink& sink,
+                           const CallContext&) {
+        asked.lock()->push_back(request.streams);
+        return sink.begin();
+    };
+    provider.keeps_streams_apart = true;
+    start();
+    EXPECT_EQ(client()->Get("/containerLogs/ns/p/c?stream=Stderr")->status, 200);
+    EXPECT_EQ(client()->Get("/containerLogs/ns/p/c?stream=Stdout&tailLines=3")->status, 422);
+    EXPECT_EQ(*asked.lock(), std::vector{providers::LogStreams::Stderr});
+}
+
 TEST_F(ServerTest, Log_options_reach_the_provider) {
     Guarded<providers::LogRequest> seen;
     provider.on_logs = [&](const providers::LogRequest& request, providers::LogSink& sink,
@@ -255,7 +269,7 @@ TEST_F(ServerTest, Log_options_reach_the_provider) {
 
 TEST_F(ServerTest, Errors_of_the_log_source_become_statuses_before_the_first_byte) {
     start();
-    const std::pair<ErrorKind, int> rows[] = {{ErrorKind::NotFound, 400},
+    const std::pair<ErrorKind, int> rows[] = {{ErrorKind::NotFound, 404},
                                               {ErrorKind::Invalid, 400},
                                               {ErrorKind::Throttled, 429},
                                               {ErrorKind::Unavailable, 500}};
