@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "providers/process/handler.h"
+
 namespace k8sgpu::providers::process {
 namespace {
 
@@ -39,10 +41,6 @@ constexpr std::array kPodObjections = {
 };
 
 constexpr std::array kContainerObjections = {
-    Objection{"livenessProbe", "probes are not supported for processes yet", "remove the probe"},
-    Objection{"readinessProbe", "probes are not supported for processes yet", "remove the probe"},
-    Objection{"startupProbe", "probes are not supported for processes yet", "remove the probe"},
-    Objection{"lifecycle", "hooks are not supported for processes yet", "handle SIGTERM in the command"},
     Objection{"volumeDevices", "block devices cannot be given to a process"},
     Objection{"restartPolicyRules", "rules per exit code are not supported for processes yet",
               "use spec.restartPolicy"},
@@ -126,6 +124,7 @@ std::optional<Refused> check_container(const Json& pod, const Json& container, c
                       "write an absolute path of this host, or remove it to use the pod's own directory");
     }
     if (auto refused = check_resources(container, field, facts.resources)) return refused;
+    if (auto refused = check_handlers(container, field)) return refused;
     const auto identity = identity_of(pod, container, field, facts.user);
     if (const auto* refused = std::get_if<Refused>(&identity)) return *refused;
     return std::nullopt;

@@ -43,6 +43,7 @@ Json to_json(const ContainerIntent& c) {
                  {"stdin", c.in},
                  {"stdinOnce", c.in_once},
                  {"tty", c.tty},
+                 {"checks", c.checks},
                  {"messageFromLog", c.message_from_log},
                  {"gpus", c.gpus},
                  {"noNewPrivileges", c.identity.no_new_privileges},
@@ -64,6 +65,7 @@ ContainerIntent container_from_json(const Json& json) {
     c.in = bool_at(json, {"stdin"});
     c.in_once = bool_at(json, {"stdinOnce"});
     c.tty = bool_at(json, {"tty"});
+    c.checks = object_at(json, {"checks"});
     c.message_from_log = bool_at(json, {"messageFromLog"});
     c.gpus = numbers<int>(array_at(json, {"gpus"}));
     c.identity.no_new_privileges = bool_at(json, {"noNewPrivileges"});

@@ -36,6 +36,7 @@ struct ContainerIntent {
     std::vector<std::string> environment;           // "NAME=value"
     std::string directory;                          // empty: the pod's own
     bool in = false, in_once = false, tty = false;  // stdin, stdinOnce, tty of the main process
+    Json checks = Json::object();                   // probes, hooks and ports (handler.h); empty: none
     bool message_from_log = false;                  // terminationMessagePolicy: FallbackToLogsOnError
     Identity identity;
     std::vector<int> gpus;  // indices held by this container alone

@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <utility>
 
 #include "common/encoding.h"
 #include "common/file.h"
@@ -73,16 +75,38 @@ void LogWriter::emit(LogStream stream, char tag, std::string_view text, WallTime
 }
 
 void LogWriter::write_out() {
+    if (out_.empty()) return;
     std::string_view rest = out_;
+    int error = 0;
     while (fd_ >= 0 && !rest.empty()) {
         const ssize_t put = ::write(fd_, rest.data(), rest.size());
         if (put < 0 && errno == EINTR) continue;
+        if (put < 0) error = errno;
         if (put < 0) break;
-        size_ += put;
         rest.remove_prefix(static_cast<std::size_t>(put));
     }
-    lost_ += static_cast<std::int64_t>(rest.size());
+    // Half a line would spoil the next one, too.
+    if (!rest.empty() && rest.size() < out_.size() && ::ftruncate(fd_, size_) == 0) rest = out_;
+    size_ += static_cast<std::int64_t>(out_.size() - rest.size());
+    note_loss(rest.size(), error);
     out_.clear();
+}
+
+void LogWriter::note_loss(std::size_t bytes, int error) {
+    if (bytes > 0 && !losing_) {
+        lost_before_ = lost_;
+        notice_ = fmt::format("output is not written to the log and is lost: {}",
+                              error != 0 ? std::strerror(error) : "the file cannot be opened");
+    }
+    lost_ += static_cast<std::int64_t>(bytes);
+    if (bytes == 0 && losing_) {
+        notice_ = fmt::format("output is written to the log again; {} bytes were lost", lost_ - lost_before_);
+    }
+    losing_ = bytes > 0;
+}
+
+std::string LogWriter::take_notice() {
+    return std::exchange(notice_, {});
 }
 
 void LogWriter::rotate() {

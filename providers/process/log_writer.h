@@ -35,17 +35,22 @@ class LogWriter {
     // The stream has ended: what came after the last newline is written as a piece.
     void finish(LogStream stream, WallTime now);
     std::int64_t lost_bytes() const { return lost_; }
+    // Output began to be lost, or is written again, since the last call: what to say of it, else empty.
+    std::string take_notice();
 
   private:
     void emit(LogStream stream, char tag, std::string_view text, WallTime now);
     void write_out();
+    void note_loss(std::size_t bytes, int error);
     void rotate();
 
     std::string path_;
     std::int64_t max_bytes_;
     int files_;
     int fd_ = -1;
-    std::int64_t size_ = 0, lost_ = 0;
+    std::int64_t size_ = 0, lost_ = 0, lost_before_ = 0;
+    bool losing_ = false;
+    std::string notice_;
     std::array<std::string, 2> pending_;
     std::string out_;
 };

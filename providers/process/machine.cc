@@ -25,6 +25,39 @@ std::vector<Action> Machine::step(Times now) {
     return out;
 }
 
+// Those that are to end while the pod goes on.
+void Machine::end_runs(Times now, std::vector<Action>& out) {
+    for (std::size_t i = 0; i < records_.size(); ++i) {
+        ContainerRecord& record = records_[i];
+        if (record.phase != ContainerPhase::Running || !record.kill_at) continue;
+        if (now.steady >= *record.kill_at) {
+            if (!record.kill_sent) out.emplace_back(KillContainer{i});
+            record.kill_sent = true;
+        } else if (!record.term_sent) {
+            out.emplace_back(TerminateContainer{i});
+            record.term_sent = true;
+        }
+    }
+}
+
+void Machine::end_run(std::size_t index, std::chrono::seconds grace, Times now) {
+    ContainerRecord& record = records_[index];
+    if (record.phase != ContainerPhase::Running || record.kill_at) return;
+    record.kill_at = now.steady + std::min<std::chrono::seconds>(grace, std::chrono::hours(24 * 36500));
+}
+
+void Machine::set_checks(std::size_t index, bool hooking, bool passed, bool ready) {
+    ContainerRecord& record = records_[index];
+    record.hooking = hooking;
+    record.passed = passed;
+    record.ready = ready;
+}
+
+std::optional<SteadyTime> Machine::kill_at(std::size_t index) const {
+    const auto& own = records_[index].kill_at;
+    return own && kill_at_ ? std::min(*own, *kill_at_) : own ? own : kill_at_;
+}
+
 void Machine::step_stop(Times now, std::vector<Action>& out) {
     bool running = false;
     for (std::size_t i = 0; i < records_.size(); ++i) {
@@ -32,7 +65,7 @@ void Machine::step_stop(Times now, std::vector<Action>& out) {
         if (record.phase == ContainerPhase::BackingOff) record.phase = ContainerPhase::Ended;
         if (record.phase != ContainerPhase::Running) continue;
         running = true;
-        if (now.steady >= *kill_at_) {
+        if (now.steady >= *kill_at(i)) {
             if (!record.kill_sent) out.emplace_back(KillContainer{i});
             record.kill_sent = true;
         } else if (!record.term_sent) {
@@ -45,13 +78,18 @@ void Machine::step_stop(Times now, std::vector<Action>& out) {
 
 void Machine::step_run(Times now, std::vector<Action>& out) {
     bool all_ended = true;
+    end_runs(now, out);
     for (std::size_t i = 0; i < records_.size(); ++i) {
         const ContainerRecord& record = records_[i];
         const bool due = record.phase == ContainerPhase::Waiting ||
                          (record.phase == ContainerPhase::BackingOff && now.steady >= record.restart_at);
         if (due) start(i, now, out);
         if (record.phase != ContainerPhase::Ended) all_ended = false;
-        if (!intent_.containers[i].init) continue;
+        // Regular containers start one after the other, each once the hook of the one before is over.
+        if (!intent_.containers[i].init) {
+            if (record.phase == ContainerPhase::Running && record.hooking) return;
+            continue;
+        }
         const bool succeeded = record.phase == ContainerPhase::Ended && record.last->exit_code == 0;
         if (succeeded) continue;
         // An init container holds up everything behind it; one that will not run again fails the pod.
@@ -72,6 +110,10 @@ void Machine::start(std::size_t index, Times now, std::vector<Action>& out) {
     }
     ++record.run;
     record.term_sent = record.kill_sent = false;
+    record.kill_at.reset();
+    // Known before it runs: what comes behind must not start in the same step.
+    record.hooking = at(intent_.containers[index].checks, {"lifecycle", "postStart"}).is_object();
+    record.passed = record.ready = true;
     record.started = now.wall;
     record.phase = ContainerPhase::Running;
     out.emplace_back(StartContainer{index, record.run});
@@ -109,7 +151,8 @@ std::optional<SteadyTime> Machine::wake_at() const {
     const auto consider = [&](SteadyTime at) { earliest = earliest ? std::min(*earliest, at) : at; };
     for (const ContainerRecord& record : records_) {
         if (!stopping() && record.phase == ContainerPhase::BackingOff) consider(record.restart_at);
-        if (stopping() && record.phase == ContainerPhase::Running && !record.kill_sent) consider(*kill_at_);
+        const auto end = kill_at(static_cast<std::size_t>(&record - records_.data()));
+        if (end && record.phase == ContainerPhase::Running && !record.kill_sent) consider(*end);
     }
     if (!stopping() && active_deadline_) consider(deadline_at());
     return earliest;

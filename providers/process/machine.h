@@ -48,6 +48,9 @@ struct ContainerRecord {
     SteadyTime restart_at{};
 
     bool term_sent = false, kill_sent = false;  // of this run
+    std::optional<SteadyTime> kill_at;          // of this run: it is being ended, and the pod is not
+    // What probes and postStart say of this run.
+    bool hooking = false, passed = true, ready = true;
 };
 
 struct StartContainer {
@@ -76,6 +79,13 @@ class Machine {
     // Also for a start that failed (reason StartError, code 128); `run` started or not, it counts.
     void exited(std::size_t index, int exit_code, std::string reason, std::string message, Times now);
 
+    // Ends this run of a container, as after a failed probe; what follows is up to the restart policy.
+    void end_run(std::size_t index, std::chrono::seconds grace, Times now);
+    // Of a running container: postStart is under way, the startup probe has passed, it is ready.
+    void set_checks(std::size_t index, bool hooking, bool passed, bool ready);
+    // When the run must have ended, for whatever reason; nullopt while it may go on.
+    std::optional<SteadyTime> kill_at(std::size_t index) const;
+
     // Ends the pod; repeated calls only shorten. `removal`: by order, as opposed to the host's shutdown.
     void stop(std::chrono::seconds grace, bool removal, Times now);
     void set_active_deadline(std::chrono::seconds deadline) { active_deadline_ = deadline; }
@@ -93,6 +103,7 @@ class Machine {
 
   private:
     bool restartable(std::size_t index, int exit_code) const;
+    void end_runs(Times now, std::vector<Action>& out);
     bool in_backoff(const ContainerRecord& record) const;
     void start(std::size_t index, Times now, std::vector<Action>& out);
     void step_stop(Times now, std::vector<Action>& out);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kube/quantity.h"
+#include "providers/process/handler.h"
 
 namespace k8sgpu::providers::process {
 namespace {
@@ -106,6 +107,7 @@ class Preparer {
         container.in = bool_at(json, {"stdin"});
         container.in_once = bool_at(json, {"stdinOnce"});
         container.tty = bool_at(json, {"tty"});
+        container.checks = checks_of(json);
         container.message_from_log = string_at(json, {"terminationMessagePolicy"}) == "FallbackToLogsOnError";
 
         auto identity = identity_of(desired_.pod, json, field, facts_.user);

@@ -185,6 +185,7 @@ Result<void> ProcessProvider::update(const DesiredPod& pod, const CallContext&) 
     auto trace = store_.inspect(pod.id.uid);
     if (!trace) return fail(trace.error());
     if (is_absent(*trace)) return fail(ErrorKind::NotFound, "no such pod on this host");
+    note_images(pod, trace->intent);
     const Json& deadline = at(pod.pod, {"spec", "activeDeadlineSeconds"});
     if (!deadline.is_number_integer()) return {};
     const std::chrono::seconds wanted(std::max<std::int64_t>(0, deadline.get<std::int64_t>()));
@@ -194,6 +195,23 @@ Result<void> ProcessProvider::update(const DesiredPod& pod, const CallContext&) 
     Orders orders = trace->orders;
     orders.active_deadline = wanted;
     return store_.order(pod.id.uid, orders);
+}
+
+void ProcessProvider::note_images(const DesiredPod& pod, const PodIntent& running) {
+    for (const char* list : {"initContainers", "containers"}) {
+        for (const Json& wanted : array_at(pod.pod, {"spec", list})) {
+            const std::string name = string_at(wanted, {"name"}), image = string_at(wanted, {"image"});
+            for (const ContainerIntent& container : running.containers) {
+                if (container.name != name || container.image == image) continue;
+                if (!images_noted_.lock()->insert(pod.id.uid + "/" + name + "/" + image).second) continue;
+                watcher_->tell(
+                    pod.id, {"Warning", "ImageChangeIgnored",
+                             fmt::format("Container {}: image \"{}\" changes nothing: a process of the host "
+                                         "runs no image, and goes on with its command",
+                                         name, image)});
+            }
+        }
+    }
 }
 
 Result<void> ProcessProvider::remove(const PodId& pod, std::chrono::seconds grace, const CallContext&) {

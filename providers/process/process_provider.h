@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "common/guarded.h"
 #include "providers/port/environment.h"
 #include "providers/port/exec.h"
 #include "providers/port/local_objects.h"
@@ -84,6 +85,8 @@ class ProcessProvider final : public Provider,
     // Creates the trace of a pod that has none; nullopt once it is there.
     Result<std::optional<EnsureOutcome>> create(const DesiredPod& desired, const CallContext& ctx);
     Result<std::vector<int>> free_gpus() const;
+    // Says, once for each, that a new image changes nothing for a running process.
+    void note_images(const DesiredPod& pod, const PodIntent& running);
     Result<void> erase(const PodTrace& trace, const PodId& pod);
 
     ProcessProviderOptions options_;
@@ -91,6 +94,7 @@ class ProcessProvider final : public Provider,
     LocalObjects& objects_;
     PodStore store_;
     std::mutex creating_;  // GPUs are counted and taken in one step; held over file operations only
+    Guarded<std::set<std::string>> images_noted_;  // uid/container/image
     UsageReader usage_;
     std::unique_ptr<Watcher> watcher_;
 };

@@ -55,9 +55,9 @@ Json container_status(const Machine& machine, std::size_t index) {
     status["containerID"] = container_id(intent.id, container.name, record.run);
     status["restartCount"] = record.run;
     const bool running = record.phase == ContainerPhase::Running;
-    status["started"] = running;
-    status["ready"] =
-        container.init ? record.phase == ContainerPhase::Ended && record.last->exit_code == 0 : running;
+    status["started"] = running && !record.hooking && record.passed;
+    status["ready"] = container.init ? record.phase == ContainerPhase::Ended && record.last->exit_code == 0
+                                     : running && !record.hooking && record.ready;
     const std::optional<Termination>* shown_last = &record.last;
     if (running) {
         status["state"] = {{"running", {{"startedAt", rfc3339_seconds(record.started)}}}};
@@ -173,11 +173,19 @@ Json to_json(const Report& report) {
                              {"run", mark.run}});
         if (mark.reaped_before) processes.back()["reapedBefore"] = *mark.reaped_before;
     }
+    Json events = Json::array();
+    for (const ShimEvent& event : report.events) {
+        events.push_back({{"number", event.number},
+                          {"type", event.event.type},
+                          {"reason", event.event.reason},
+                          {"message", event.event.message}});
+    }
     return {{"version", kVersion},
             {"ended", report.ended},
             {"removing", report.removing},
             {"written", rfc3339_micros(report.written)},
             {"processes", std::move(processes)},
+            {"events", std::move(events)},
             {"podStatus", report.pod_status}};
 }
 
@@ -197,6 +205,11 @@ Result<Report> read_report(const std::string& path) {
                                     static_cast<int>(int_at(mark, {"run"})), std::nullopt});
         const Json& before = at(mark, {"reapedBefore"});
         if (before.is_number_unsigned()) report.processes.back().reaped_before = before.get<std::uint64_t>();
+    }
+    for (const Json& event : array_at(*json, {"events"})) {
+        report.events.push_back(
+            {int_at(event, {"number"}),
+             {string_at(event, {"type"}), string_at(event, {"reason"}), string_at(event, {"message"})}});
     }
     return report;
 }

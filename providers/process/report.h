@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "providers/process/machine.h"
+#include "providers/process/pod_events.h"
 
 namespace k8sgpu::providers::process {
 
@@ -20,12 +21,19 @@ struct ProcessMark {
     std::optional<std::uint64_t> reaped_before;
 };
 
+// What happened to a container beyond what its status tells. Numbers grow by one.
+struct ShimEvent {
+    std::int64_t number = 0;
+    PodEvent event;
+};
+
 struct Report {
     Json pod_status = Json::object();  // v1.PodStatus: phase, times, container statuses
     bool ended = false;                // the last word: no container runs, the shim will not write again
     bool removing = false;
     WallTime written{};
     std::vector<ProcessMark> processes;  // main processes of running containers
+    std::vector<ShimEvent> events;       // the latest
 };
 
 Json to_json(const Report& report);

@@ -102,11 +102,8 @@ Result<std::unique_ptr<ShimContainer>> ShimContainer::start(const PodPaths& path
     const auto streams = self->open_streams();
     if (!streams) return fail(streams.error());
 
-    SpawnRequest request;
+    SpawnRequest request = self->command();
     request.argv = container.argv;
-    request.environment = container.environment;
-    request.directory = container.directory.empty() ? paths.work() : container.directory;
-    request.identity = container.identity;
     request.in = streams->in.get();
     request.out = container.tty ? streams->in.get() : streams->out.get();
     request.err = container.tty ? streams->in.get() : streams->err.get();
@@ -142,6 +139,20 @@ bool ShimContainer::read_output(LogStream stream, WallTime now) {
 
 void ShimContainer::resize(std::uint16_t columns, std::uint16_t rows) const {
     if (tty() && fds_[0].valid()) set_terminal_size(fds_[0].get(), columns, rows);
+}
+
+std::optional<PodEvent> ShimContainer::take_log_event() {
+    const std::string notice = log_.take_notice();
+    if (notice.empty()) return std::nullopt;
+    return PodEvent{"Warning", "LogLost", fmt::format("Container {}: {}", container_.name, notice)};
+}
+
+SpawnRequest ShimContainer::command() const {
+    SpawnRequest request;
+    request.environment = container_.environment;
+    request.directory = container_.directory.empty() ? paths_.work() : container_.directory;
+    request.identity = container_.identity;
+    return request;
 }
 
 void ShimContainer::terminate() const {

@@ -13,7 +13,9 @@
 #include "providers/process/log_writer.h"
 #include "providers/process/machine.h"
 #include "providers/process/paths.h"
+#include "providers/process/pod_events.h"
 #include "providers/process/process_table.h"
+#include "providers/process/spawn.h"
 
 namespace k8sgpu::providers::process {
 
@@ -46,6 +48,12 @@ class ShimContainer {
 
     // Moves what is there, at most 64 KiB, to the log. False when there was nothing, or never will be.
     bool read_output(LogStream stream, WallTime now);
+
+    // Environment, directory and user of the container, for handlers.
+    SpawnRequest command() const;
+
+    // What is to be said of a log that cannot be written, or can again; once.
+    std::optional<PodEvent> take_log_event();
 
     // SIGTERM to the main process's group.
     void terminate() const;

@@ -20,6 +20,8 @@ namespace {
 
 constexpr Duration kLeftoverRetry{20}, kMaxLeftoverRetry{500};
 constexpr Duration kStatusRetry{1000};
+constexpr Duration kTellAgain{60'000};
+constexpr std::size_t kMaxEvents = 16, kMaxTold = 256;
 constexpr Duration kAttachPatience{5000};  // for sessions to take the last output of the pod
 constexpr Duration kOrdersPoll{1000};      // only without inotify
 
@@ -72,6 +74,7 @@ void ShimLoop::run() {
         retry_at_.reset();
         take_orders();
         finish_containers();
+        step_checks();
         for (auto actions = machine_.step(now()); !actions.empty(); actions = machine_.step(now())) {
             for (const Action& action : actions) perform(action);
         }
@@ -100,10 +103,43 @@ void ShimLoop::take_orders() {
     if (orders->stop_grace) machine_.stop(*orders->stop_grace, /*removal=*/true, now());
 }
 
+// What probes and hooks have come to since the last time.
+void ShimLoop::step_checks() {
+    for (auto& [index, checks] : checks_) {
+        checks.step(now().steady);
+        for (const PodEvent& event : checks.take_events()) tell(event);
+        if (auto verdict = checks.take_verdict()) {
+            if (intent_.restart != RestartPolicy::Never && verdict->event.reason == "Killing")
+                verdict->event.message += ", will be restarted";
+            tell(verdict->event);
+            machine_.end_run(index, verdict->grace.value_or(intent_.grace), now());
+        }
+        const ShimContainer* container = find(index);
+        if (checks.take_stopped() && container != nullptr) container->terminate();
+        machine_.set_checks(index, checks.hooking(), checks.started(), checks.ready());
+    }
+}
+
+void ShimLoop::tell(const PodEvent& event) {
+    const SteadyTime at = now().steady;
+    const auto [known, fresh] = told_.try_emplace(event.reason + event.message, at);
+    if (!fresh && at - known->second < kTellAgain) return;
+    known->second = at;
+    if (told_.size() > kMaxTold) told_.clear();
+    events_.push_back({next_event_++, event});
+    if (events_.size() > kMaxEvents) events_.erase(events_.begin());
+}
+
 void ShimLoop::perform(const Action& action) {
     if (const auto* begin = std::get_if<StartContainer>(&action)) return start(*begin);
     if (const auto* term = std::get_if<TerminateContainer>(&action)) {
-        if (const ShimContainer* container = find(term->index)) container->terminate();
+        const ShimContainer* container = find(term->index);
+        if (container == nullptr) return;
+        const auto checks = checks_.find(term->index);
+        const auto left = machine_.kill_at(term->index).value_or(now().steady) - now().steady;
+        const bool at_once = checks == checks_.end() ||
+                             checks->second.stop(std::chrono::duration_cast<Duration>(left), now().steady);
+        if (at_once) container->terminate();
     }
     // KillContainer needs no act of its own: finish_containers() sees that the grace is over.
     if (std::holds_alternative<KillContainer>(action)) finish_containers();
@@ -120,7 +156,14 @@ void ShimLoop::start(const StartContainer& action) {
         return;
     }
     machine_.started(action.index, now());
+    const ContainerIntent& intent = intent_.containers[action.index];
+    if (!intent.checks.empty()) {
+        const std::string address = intent_.pod_ips.empty() ? "" : intent_.pod_ips.front();
+        checks_.erase(action.index);
+        checks_.try_emplace(action.index, intent, (*container)->command(), address, now().steady);
+    }
     containers_.push_back(std::move(*container));
+    step_checks();
 }
 
 bool ShimLoop::wait() {
@@ -137,7 +180,13 @@ bool ShimLoop::wait() {
     }
     const std::size_t first_session = fds.size();
     attach_.add_to(fds);
+    std::vector<std::size_t> first_of_checks;
     std::optional<SteadyTime> until = machine_.wake_at();
+    for (const auto& [index, checks] : checks_) {
+        first_of_checks.push_back(fds.size());
+        checks.add_to(fds);
+        if (const auto at = checks.wake_at()) until = until ? std::min(*until, *at) : *at;
+    }
     if (retry_at_) until = until ? std::min(*until, *retry_at_) : *retry_at_;
     if (watch_ < 0) until = std::min(until.value_or(SteadyTime::max()), now().steady + kOrdersPoll);
     int timeout = -1;
@@ -150,8 +199,15 @@ bool ShimLoop::wait() {
     for (std::size_t i = 0; i < pipes.size(); ++i) {
         if (fds[first_pipe + i].revents == 0) continue;
         pipes[i].first->read_output(pipes[i].second, now().wall);
+        if (const auto event = pipes[i].first->take_log_event()) {
+            tell(*event);
+            only_output = false;
+        }
     }
     attach_.handle(fds, first_session);
+    for (auto place = first_of_checks.begin(); auto& [index, checks] : checks_) {
+        if (checks.handle(fds, *place++, now().steady)) only_output = false;
+    }
     if (watch_ >= 0 && fds[1].revents != 0) {
         only_output = false;
         std::array<char, 4096> events;
@@ -211,6 +267,7 @@ void ShimLoop::finish_containers() {
         }
         const auto end = container.finish(now().wall);
         attach_.ended(container);
+        checks_.erase(container.index());
         machine_.exited(container.index(), end.exit_code, end.reason, end.message, now());
         it = containers_.erase(it);
     }
@@ -240,6 +297,7 @@ bool ShimLoop::publish(bool ended) {
     report.pod_status = render_status(machine_);
     report.ended = ended;
     report.removing = machine_.removing();
+    report.events = events_;
     for (const auto& container : containers_) {
         report.processes.push_back({intent_.containers[container->index()].name, container->pid(),
                                     container->start_time(), container->run(),
@@ -247,7 +305,9 @@ bool ShimLoop::publish(bool ended) {
     }
     const bool same = any_published_ && report.pod_status == published_.pod_status &&
                       report.ended == published_.ended && report.removing == published_.removing &&
-                      report.processes.size() == published_.processes.size();
+                      report.processes.size() == published_.processes.size() &&
+                      (report.events.empty() ? 0 : report.events.back().number) ==
+                          (published_.events.empty() ? 0 : published_.events.back().number);
     if (same) return true;
     report.written = now().wall;
     auto written = replace_file(paths_.status(), dump_json(to_json(report)), 0600);

@@ -2,6 +2,7 @@
 // returns when the pod has ended and status.json says so.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "providers/process/machine.h"
 #include "providers/process/paths.h"
 #include "providers/process/report.h"
+#include "providers/process/shim_checks.h"
 #include "providers/process/shim_container.h"
 
 namespace k8sgpu::providers::process {
@@ -28,6 +30,8 @@ class ShimLoop {
     void perform(const Action& action);
     void start(const StartContainer& action);
     bool wait();  // false when nothing but output came
+    void step_checks();
+    void tell(const PodEvent& event);
     void take_signals();
     void reap();
     void finish_containers();
@@ -42,6 +46,11 @@ class ShimLoop {
     Machine machine_;
     std::vector<std::unique_ptr<ShimContainer>> containers_;  // running, or ended with something left behind
     AttachServer attach_;
+    std::map<std::size_t, ShimChecks> checks_;  // of running containers that have any, by index
+    std::vector<ShimEvent> events_;             // the latest
+    std::int64_t next_event_ = 1;
+    // When an event was last told, so that a probe that keeps failing does not write the status each time.
+    std::map<std::string, SteadyTime> told_;
     int signals_ = -1, watch_ = -1;
     Report published_;
     bool any_published_ = false, failed_to_publish_ = false;

@@ -107,6 +107,10 @@ void Watcher::report_gone(ObservedPod pod) {
     inbox_.lock()->gone.push_back(std::move(pod));
     wake();
 }
+void Watcher::tell(const PodId& pod, const PodEvent& event) {
+    inbox_.lock()->events.emplace_back(pod, event);
+    wake();
+}
 void Watcher::adopt(pid_t child) {
     inbox_.lock()->children.push_back(child);
     wake();
@@ -150,6 +154,8 @@ void Watcher::take_inbox() {
         dirty_.erase(pod.id.uid);
         observer_->on_pod_changed(pod);
     }
+    for (const auto& [pod, event] : inbox.events)
+        observer_->on_pod_event(pod, event.type, event.reason, event.message);
     children_.insert(children_.end(), inbox.children.begin(), inbox.children.end());
 }
 
@@ -183,12 +189,17 @@ void Watcher::look(const std::string& uid) {
 
 void Watcher::report(Entry& entry, const PodTrace& trace) {
     const ObservedPod now = observed_from(trace);
-    if (entry.seen && same(now, entry.last)) return;
+    const bool told = trace.report.events.empty() || trace.report.events.back().number == entry.last_event;
+    if (entry.seen && told && same(now, entry.last)) return;
     // What happened while no agent looked has no Event: it may have been told before.
     std::vector<PodEvent> events;
     if (entry.seen) {
         events = events_between(now.id, entry.last.status, now.status, entry.last.removing, now.removing);
+        for (const ShimEvent& event : trace.report.events) {
+            if (event.number > entry.last_event) events.push_back(event.event);
+        }
     }
+    if (!trace.report.events.empty()) entry.last_event = trace.report.events.back().number;
     entry.last = now;
     entry.seen = true;
     observer_->on_pod_changed(now);

@@ -11,6 +11,7 @@
 #include "common/guarded.h"
 #include "common/thread.h"
 #include "providers/port/provider.h"
+#include "providers/process/pod_events.h"
 #include "providers/process/pod_store.h"
 
 namespace k8sgpu::providers::process {
@@ -38,6 +39,8 @@ class Watcher {
     void touch(const std::string& uid);
     // Reports that the trace is gone; `pod.status` is the last one known.
     void report_gone(ObservedPod pod);
+    // An Event of the agent's own on the pod.
+    void tell(const PodId& pod, const PodEvent& event);
     // Reaps this child when it ends.
     void adopt(pid_t child);
 
@@ -50,11 +53,13 @@ class Watcher {
         SteadyTime lingers_until{};
         bool seen = false;  // `last` was reported
         ObservedPod last;
+        std::int64_t last_event = 0;  // of the shim's own
     };
     struct Inbox {
         std::set<std::string> touched;
         std::vector<ObservedPod> gone;
         std::vector<pid_t> children;
+        std::vector<std::pair<PodId, PodEvent>> events;
     };
 
     void run(const std::stop_token& stop);
