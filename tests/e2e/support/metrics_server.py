@@ -85,6 +85,7 @@ class MetricsServer:
             "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
             "--kubelet-use-node-status-port",
             "--metric-resolution=10s",
+            "--kubelet-request-timeout=8s",
         ]
         log = folder / "log" / "metrics-server.log"
         self.component = Component(
