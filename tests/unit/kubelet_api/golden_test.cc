@@ -72,9 +72,9 @@ TEST_P(Golden, Log_options_are_read) {
     EXPECT_THAT(*path_segments(head.path()), ElementsAre("containerLogs", "default", "logs-r", "main"));
     const auto query = decode_log_query(Query(head.query()));
     ASSERT_TRUE(query);
-    EXPECT_EQ(query->request.tail_lines, 1);
-    EXPECT_TRUE(query->request.timestamps);
-    EXPECT_FALSE(query->request.follow);
+    EXPECT_EQ(query->tail_lines, 1);
+    EXPECT_TRUE(query->timestamps);
+    EXPECT_FALSE(query->follow);
 }
 
 // The Status that the kubelet wrote last on the error stream.
