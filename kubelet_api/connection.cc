@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "common/encoding.h"
@@ -17,6 +18,7 @@ namespace {
 
 constexpr std::size_t kReadBytes = 16U << 10U;
 constexpr Duration kRefusalLimit{2'000};
+constexpr std::size_t kSkippedAtMost = 4U << 20U;
 
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
     const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
@@ -76,7 +78,14 @@ void Connection::serve(net::Fd fd, Session& session, bool full) {
     stream_ = std::move(*stream);
     if (full) {
         services_.api.metrics.count_refused("connections");
-        refuse(Error{ErrorKind::Unavailable, "too many connections", 503, {}}, session);
+        // A client that is answered before it has asked may not look at the answer.
+        (void)net::read_request_head(*stream_, ctx.with_timeout(kRefusalLimit), "", {});
+        refuse(
+            Error{ErrorKind::Unavailable,
+                  fmt::format("too many connections: this node serves {} at once", limits().max_connections),
+                  503,
+                  {}},
+            session);
     } else {
         note_certificates();
         watch_ = services_.watcher.watch(stream_->fd(), session.source());
@@ -164,7 +173,16 @@ void Connection::refuse(const Error& error, Session& session) {
     log().debug("api: {}: {} {}", peer_, status, error.message);
     services_.api.metrics.count_request("", "other", status);
     const CallContext ctx = until_stopped(session).with_timeout(kRefusalLimit);
-    (void)stream_->write(net::write_simple_response(status, error.message + "\n"), ctx);
+    if (!stream_->write(net::write_simple_response(status, error.message + "\n"), ctx)) return;
+    // What the client still sends would make the system reset the connection, and the answer be lost with it.
+    (void)stream_->shut_write();
+    std::array<char, 4096> rest;
+    std::size_t skipped = 0;
+    while (skipped < kSkippedAtMost) {
+        const auto got = stream_->read(rest, ctx);
+        if (!got || *got == 0) return;
+        skipped += *got;
+    }
 }
 
 Connection::Next Connection::answer(const net::HttpRequestHead& head, Session& session) {

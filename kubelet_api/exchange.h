@@ -16,6 +16,7 @@
 #include "kubelet_api/server.h"
 #include "kubelet_api/sessions.h"
 #include "kubelet_api/stats_collector.h"
+#include "net/buffer_pool.h"
 
 namespace k8sgpu::kubelet_api {
 
@@ -28,6 +29,7 @@ struct ApiContext {
     SessionRegistry& sessions;
     const HealthCheck& health;
     StatsCollector& stats;
+    std::shared_ptr<net::BufferPool> spare;  // of all stream sessions
 };
 
 // A connection that leaves HTTP.

@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -11,7 +12,7 @@
 
 namespace k8sgpu::kubelet_api {
 
-HangupWatcher::HangupWatcher() : event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
+HangupWatcher::HangupWatcher(Clock& clock) : clock_(clock), event_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 void HangupWatcher::start() {
     thread_ = Thread("api-watch", [this](std::stop_token stop) { run(std::move(stop)); });
@@ -32,6 +33,27 @@ std::unique_ptr<HangupWatcher::Guard> HangupWatcher::watch(int fd, std::stop_sou
     }
     wake();
     return std::make_unique<Guard>(*this, id);
+}
+
+void HangupWatcher::after(Duration delay, std::function<void()> work) {
+    state_.lock()->later.emplace(clock_.now() + delay, std::move(work));
+    wake();
+}
+
+int HangupWatcher::do_what_is_due() {
+    while (true) {
+        std::function<void()> work;
+        {
+            auto state = state_.lock();
+            if (state->later.empty()) return -1;
+            const auto next = state->later.begin();
+            const auto left = std::chrono::ceil<Duration>(next->first - clock_.now());
+            if (left > Duration::zero()) return static_cast<int>(std::min(left, Duration(60'000)).count());
+            work = std::move(next->second);
+            state->later.erase(next);
+        }
+        work();
+    }
 }
 
 void HangupWatcher::forget(std::uint64_t id) {
@@ -58,7 +80,7 @@ void HangupWatcher::run(std::stop_token stop) {
                 ids.push_back(id);
             }
         }
-        if (::poll(polled.data(), polled.size(), -1) < 0 && errno != EINTR) {
+        if (::poll(polled.data(), polled.size(), do_what_is_due()) < 0 && errno != EINTR) {
             log().error("api-watch: poll: {}", errno);
             return;
         }

@@ -1,8 +1,9 @@
-// Serves port-forward over a stream session: each pair of streams becomes one connection into the pod, on a
-// thread of its own ("api-fwd"), until both sides have ended.
+// Serves port-forward over a stream session: each pair of streams becomes one connection into the pod, until
+// the pod's side has ended. One thread, "api-fwd", carries the bytes of all of them, so that a session costs
+// the same number of threads however many connections it has.
 //
-// serve_port_forward() blocks its connection thread until the session has ended, and joins all of its
-// threads.
+// serve_port_forward() blocks its connection thread, which pairs streams and connects, until the session has
+// ended, and joins the other.
 #pragma once
 
 #include "common/call_context.h"

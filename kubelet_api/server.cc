@@ -29,8 +29,11 @@ struct Server::Impl {
           options(std::move(options_)),
           metrics(registry),
           health(std::move(health_)),
+          watcher(clock),
           stats(clock, pods),
-          api{clock, options, pods, registry, metrics, sessions, health, stats},
+          api{clock,    options, pods,
+              registry, metrics, sessions,
+              health,   stats,   std::make_shared<net::BufferPool>(options.limits.spare_of_all)},
           services{api, tls, authenticator, authorizer, watcher} {}
 
     struct Worker {
@@ -167,7 +170,9 @@ std::uint16_t Server::port() const {
 }
 
 void Server::cancel_pod(const std::string& uid, const std::string& reason) {
-    impl_->sessions.stop_pod(uid, reason);
+    if (!impl_->sessions.stop_pod(uid, reason)) return;
+    impl_->watcher.after(impl_->options.limits.drain,
+                         [impl = impl_.get(), uid, reason] { impl->sessions.stop_draining(uid, reason); });
 }
 
 void Server::stop() {

@@ -31,7 +31,7 @@ class TlsServerContext;
 namespace k8sgpu::kubelet_api {
 
 struct ServerLimits {
-    std::size_t max_connections = 256;       // one more is answered 503 and closed
+    std::size_t max_connections = 2048;      // one more is answered 503 and closed
     std::size_t max_head_bytes = 1U << 20U;  // request line and headers; beyond: 431
     std::size_t max_body_bytes = 1U << 20U;  // beyond: 413; no route of ours needs a body
     Duration handshake{10'000};              // TLS handshake
@@ -42,6 +42,11 @@ struct ServerLimits {
     Duration request{14'400'000};      // one request in all, a followed log too: 4 h as the kubelet
     Duration stream_creation{30'000};  // until exec's streams are open
     Duration stream_idle{14'400'000};  // a stream session without any frame: 4 h
+    Duration drain{30'000};            // how long a log may go on once its pod is gone
+    // What streams of clients may hold beyond their own buffers while the pod does not read: of one session,
+    // of all.
+    std::size_t spare_of_session = 8U << 20U;
+    std::size_t spare_of_all = 128U << 20U;
 };
 
 struct ServerOptions {
@@ -69,8 +74,8 @@ class Server {
     // The port that is bound; 0 before start().
     std::uint16_t port() const;
 
-    // Ends every log, exec, attach and port-forward session of this pod; clients that can be told get
-    // `reason`. Returns at once.
+    // Ends every exec, attach and port-forward session of this pod; clients that can be told get `reason`. A
+    // log has limits.drain to come to its own end. Returns at once.
     void cancel_pod(const std::string& uid, const std::string& reason);
 
     // Refuses new connections, ends all sessions, joins all threads. Idempotent.

@@ -42,8 +42,9 @@ void Session::also_stop_with(std::stop_token other) {
     links_.emplace_back(std::move(other), [entry = entry_] { entry->soft.request_stop(); });
 }
 
-std::unique_ptr<Session> SessionRegistry::enter(std::string pod_uid) {
+std::unique_ptr<Session> SessionRegistry::enter(std::string pod_uid, PodGone pod_gone) {
     auto entry = std::make_shared<Session::Entry>();
+    entry->pod_gone = pod_gone;
     entry->pod_uid = std::move(pod_uid);
     std::optional<std::string> stopped;
     bool killed = false;
@@ -59,10 +60,22 @@ std::unique_ptr<Session> SessionRegistry::enter(std::string pod_uid) {
 }
 
 // Stop callbacks run on the stopping thread, hence never under the lock.
-void SessionRegistry::stop_pod(std::string_view pod_uid, const std::string& reason) {
-    if (pod_uid.empty()) return;
+bool SessionRegistry::stop_pod(std::string_view pod_uid, const std::string& reason) {
+    bool draining = false;
     for (const auto& entry : entries()) {
-        if (entry->pod_uid == pod_uid) entry->stop(reason);
+        if (pod_uid.empty() || entry->pod_uid != pod_uid) continue;
+        if (entry->pod_gone == PodGone::LetsItDrain) {
+            draining = true;
+        } else {
+            entry->stop(reason);
+        }
+    }
+    return draining;
+}
+
+void SessionRegistry::stop_draining(std::string_view pod_uid, const std::string& reason) {
+    for (const auto& entry : entries()) {
+        if (entry->pod_uid == pod_uid && entry->pod_gone == PodGone::LetsItDrain) entry->stop(reason);
     }
 }
 

@@ -20,6 +20,10 @@ namespace k8sgpu::kubelet_api {
 
 class SessionRegistry;
 
+// What becomes of a session whose pod goes: most end at once, a log is let come to its own end for a while,
+// since its last lines are on their way.
+enum class PodGone { EndsIt, LetsItDrain };
+
 class Session {
   public:
     ~Session();
@@ -37,6 +41,7 @@ class Session {
     friend class SessionRegistry;
     struct Entry {
         std::string pod_uid;
+        PodGone pod_gone = PodGone::EndsIt;
         std::stop_source soft, hard;
         Guarded<std::string> reason;
         void stop(const std::string& why);
@@ -51,8 +56,10 @@ class Session {
 class SessionRegistry {
   public:
     // `pod_uid` "" = not about a pod. After stop_all() sessions are born stopped.
-    std::unique_ptr<Session> enter(std::string pod_uid);
-    void stop_pod(std::string_view pod_uid, const std::string& reason);
+    std::unique_ptr<Session> enter(std::string pod_uid, PodGone pod_gone = PodGone::EndsIt);
+    // True when sessions are left that may drain; stop_draining() ends those.
+    bool stop_pod(std::string_view pod_uid, const std::string& reason);
+    void stop_draining(std::string_view pod_uid, const std::string& reason);
     void stop_all(const std::string& reason);
     void kill_all();
 

@@ -14,6 +14,7 @@ namespace k8sgpu::kubelet_api {
 namespace {
 
 constexpr std::string_view kVersionHeader = "x-stream-protocol-version";
+constexpr std::size_t kStreamBuffer = 64U << 10U;
 constexpr std::string_view kTunnelPrefix = "SPDY/3.1+";
 
 std::string session_name(const Exchange& exchange) {
@@ -43,6 +44,8 @@ net::spdy::SpdyOptions spdy_options(const Exchange& exchange, const ApiContext& 
     net::spdy::SpdyOptions options;
     options.name = session_name(exchange);
     options.idle_timeout = api.options.limits.stream_idle;
+    options.stream_buffer = kStreamBuffer;
+    options.spare = std::make_shared<net::BufferPool>(api.options.limits.spare_of_session, api.spare);
     return options;
 }
 
@@ -97,12 +100,10 @@ std::optional<StreamSession> accept_spdy(Exchange& exchange, ApiContext& api,
                                                                   {"Upgrade", "SPDY/3.1"},
                                                                   {"X-Stream-Protocol-Version", *chosen}}));
     if (!raw) return std::nullopt;
-    net::spdy::SpdyOptions options;
-    options.name = session_name(exchange);
-    options.idle_timeout = api.options.limits.stream_idle;
-    return StreamSession{std::make_unique<net::spdy::SpdySession>(std::move(raw->stream),
-                                                                  std::move(raw->early), api.clock, options),
-                         std::move(*chosen), "spdy"};
+    return StreamSession{
+        std::make_unique<net::spdy::SpdySession>(std::move(raw->stream), std::move(raw->early), api.clock,
+                                                 spdy_options(exchange, api)),
+        std::move(*chosen), "spdy"};
 }
 
 std::optional<StreamSession> accept_channels(Exchange& exchange, ApiContext& api,
@@ -131,6 +132,7 @@ std::optional<StreamSession> accept_channels(Exchange& exchange, ApiContext& api
     options.name = session_name(exchange);
     options.idle_timeout = api.options.limits.stream_idle;
     options.greet = greet;
+    options.stream_buffer = kStreamBuffer;
     return StreamSession{
         std::make_unique<net::ws::ChannelSession>(std::move(raw->stream), std::move(raw->early), api.clock,
                                                   std::move(channels), options),

@@ -9,10 +9,11 @@
 
 #include "net/byte_pipe.h"
 #include "net/byte_stream.h"
+#include "net/pollable.h"
 
 namespace k8sgpu::net {
 
-class MemoryStream final : public ByteStream {
+class MemoryStream final : public ByteStream, public Pollable {
   public:
     MemoryStream(std::shared_ptr<BytePipe> in, std::shared_ptr<BytePipe> out);
     ~MemoryStream() override;
@@ -24,6 +25,13 @@ class MemoryStream final : public ByteStream {
     Result<void> shut_write() override;
     void cancel() override;
     bool peer_hung_up() const override;
+
+    Result<std::optional<std::size_t>> try_read(std::span<char> buffer) override {
+        return in_->try_read(buffer);
+    }
+    Result<std::size_t> try_write(std::string_view bytes) override { return out_->try_write(bytes); }
+    void watch_readable(Wake wake) override { in_->watch_readable(std::move(wake)); }
+    void watch_writable(Wake wake) override { out_->watch_writable(std::move(wake)); }
 
     // What pulling the cable looks like once TCP noticed: both ends fail with Unavailable, the peer after the
     // bytes that had already arrived.

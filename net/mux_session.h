@@ -16,12 +16,13 @@
 #include <string>
 
 #include "net/byte_stream.h"
+#include "net/pollable.h"
 
 namespace k8sgpu::net {
 
 using StreamHeaders = std::map<std::string, std::string>;  // names in lower case
 
-class MuxStream : public ByteStream {
+class MuxStream : public ByteStream, public Pollable {
   public:
     virtual std::uint32_t id() const = 0;
     virtual const StreamHeaders& headers() const = 0;
@@ -41,6 +42,11 @@ class MuxSession {
     // Opens a stream towards the peer and waits until it is usable. For channel sessions the headers select
     // the channel; Unsupported when the session has none for them.
     virtual Result<std::shared_ptr<MuxStream>> open(const StreamHeaders& headers, const CallContext& ctx) = 0;
+
+    // As open(), but without waiting for the peer: what is written goes out behind the request, and a
+    // refusal shows as an error of the stream.
+    virtual Result<std::shared_ptr<MuxStream>> open_at_once(const StreamHeaders& headers,
+                                                            const CallContext& ctx) = 0;
 
     // Says goodbye in the protocol's way after pending writes, waits up to `linger` for the peer to close,
     // then closes the connection and joins the reader. Idempotent.

@@ -46,27 +46,43 @@ Endpoint endpoint_of(int fd, int (*query)(int, sockaddr*, socklen_t*)) {
 
 }  // namespace
 
+Result<std::optional<std::size_t>> SocketStream::try_read(std::span<char> buffer) {
+    while (true) {
+        if (reader_.cancelled()) return fail(cancelled());
+        const auto got = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+        if (got >= 0) return std::optional(static_cast<std::size_t>(got));
+        if (would_block(errno)) return std::optional<std::size_t>();
+        if (errno != EINTR) return fail(internal::socket_error(errno, "reading from the connection"));
+    }
+}
+
+Result<std::size_t> SocketStream::try_write(std::string_view bytes) {
+    while (true) {
+        if (writer_.cancelled()) return fail(cancelled());
+        const auto sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) return static_cast<std::size_t>(sent);
+        if (would_block(errno)) return std::size_t{0};
+        if (errno != EINTR) return fail(internal::socket_error(errno, "writing to the connection"));
+    }
+}
+
 Result<std::size_t> SocketStream::read(std::span<char> buffer, const CallContext& ctx) {
     while (true) {
-        if (reader_.cancelled() || ctx.stop().stop_requested()) return fail(cancelled());
-        const auto got = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-        if (got >= 0) return static_cast<std::size_t>(got);
-        if (errno == EINTR) continue;
-        if (!would_block(errno)) return fail(internal::socket_error(errno, "reading from the connection"));
+        if (ctx.stop().stop_requested()) return fail(cancelled());
+        const auto got = try_read(buffer);
+        if (!got) return fail(got.error());
+        if (got->has_value()) return **got;
         if (auto ready = reader_.wait(fd_.get(), POLLIN, ctx); !ready) return fail(ready.error());
     }
 }
 
 Result<void> SocketStream::write(std::string_view bytes, const CallContext& ctx) {
     while (!bytes.empty()) {
-        if (writer_.cancelled() || ctx.stop().stop_requested()) return fail(cancelled());
-        const auto sent = ::send(fd_.get(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent >= 0) {
-            bytes.remove_prefix(static_cast<std::size_t>(sent));
-            continue;
-        }
-        if (errno == EINTR) continue;
-        if (!would_block(errno)) return fail(internal::socket_error(errno, "writing to the connection"));
+        if (ctx.stop().stop_requested()) return fail(cancelled());
+        const auto sent = try_write(bytes);
+        if (!sent) return fail(sent.error());
+        bytes.remove_prefix(*sent);
+        if (*sent > 0) continue;
         if (auto ready = writer_.wait(fd_.get(), POLLOUT, ctx); !ready) return ready;
     }
     return {};

@@ -7,11 +7,12 @@
 
 #include "net/byte_stream.h"
 #include "net/fd.h"
+#include "net/pollable.h"
 #include "net/wake.h"
 
 namespace k8sgpu::net {
 
-class SocketStream final : public ByteStream {
+class SocketStream final : public ByteStream, public Pollable {
   public:
     explicit SocketStream(Fd fd) : fd_(std::move(fd)) {}
 
@@ -20,6 +21,10 @@ class SocketStream final : public ByteStream {
     Result<void> shut_write() override;
     void cancel() override;
     bool peer_hung_up() const override;
+
+    Result<std::optional<std::size_t>> try_read(std::span<char> buffer) override;
+    Result<std::size_t> try_write(std::string_view bytes) override;
+    int poll_fd() const override { return fd_.get(); }
 
     int fd() const { return fd_.get(); }
 

@@ -1,4 +1,6 @@
 // k8sgpu: parse, run, exit code. Everything else is in app.cc.
+#include <sys/resource.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -10,6 +12,19 @@
 #include "vnode/app.h"
 #include "vnode/commands.h"
 #include "vnode/options.h"
+
+namespace {
+
+// A session takes about ten descriptors, and the usual soft limit of 1024 is a hundred sessions. Programs
+// that wait with select(), for which the limit was made, are none of ours.
+void use_all_descriptors() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    limit.rlim_cur = limit.rlim_max;
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
 
 int main(int argc, char** argv) try {
     using namespace k8sgpu;
@@ -39,6 +54,7 @@ int main(int argc, char** argv) try {
         case vnode::Command::Kind::Run:
             break;
     }
+    use_all_descriptors();
     configure_log(command->options.log_level);
     return vnode::App(std::move(*command), read_options, K8SGPU_VERSION).run();
 } catch (const std::exception& e) {

@@ -72,7 +72,7 @@ void container_logs(Exchange& exchange, ApiContext& api) {
     if (source == nullptr)
         return answer(501, fmt::format("provider {} keeps no logs", view->provider->name()));
 
-    const auto session = api.sessions.enter(view->id.uid);
+    const auto session = api.sessions.enter(view->id.uid, PodGone::LetsItDrain);
     session->also_stop_with(exchange.connection.token());
     const CallContext ctx = exchange.ctx.with_stop(session->token());
     query->pod = view->id;

@@ -2,10 +2,10 @@
 // client.
 #include <fmt/format.h>
 
-#include "common/guarded.h"
 #include "common/log.h"
 #include "kubelet_api/pod_containers.h"
 #include "kubelet_api/routes/routes.h"
+#include "net/text_sink.h"
 #include "providers/port/exec.h"
 
 namespace k8sgpu::kubelet_api::routes {
@@ -13,24 +13,6 @@ namespace k8sgpu::kubelet_api::routes {
 namespace {
 
 constexpr std::size_t kMaxOutput = 16U << 20U;  // per stream, as runtimes bound it; the rest is dropped
-
-class Collected final : public net::ByteStream {
-  public:
-    Result<std::size_t> read(std::span<char> /*buffer*/, const CallContext& /*ctx*/) override {
-        return std::size_t{0};
-    }
-    Result<void> write(std::string_view bytes, const CallContext& /*ctx*/) override {
-        auto text = text_.lock();
-        text->append(bytes.substr(0, kMaxOutput - std::min(kMaxOutput, text->size())));
-        return {};
-    }
-    Result<void> shut_write() override { return {}; }
-    void cancel() override {}
-    std::string text() const { return *text_.lock(); }
-
-  private:
-    Guarded<std::string> text_;
-};
 
 class CollectingIo final : public providers::ExecIo {
   public:
@@ -40,7 +22,7 @@ class CollectingIo final : public providers::ExecIo {
     Result<std::optional<providers::TerminalSize>> next_size(const CallContext& /*ctx*/) override {
         return std::optional<providers::TerminalSize>();
     }
-    Collected out, err;
+    net::TextSink out{kMaxOutput}, err{kMaxOutput};
 };
 
 // As strings.Split: a text without blanks is one word, an empty one is one empty word.

@@ -5,8 +5,9 @@
 //   FIN, SYN     ─ push ──────┼─▶ [frame][frame][frame] ─ take ─▶ writer thread ─▶ connection
 //   ping, pong   ─ push_first ┘ (jumps the queue)
 //
-// A lane is one stream's share: push_data() waits while the lane has kLaneLimit bytes in the queue, so the
-// queue stays bounded and no stream starves another. Everything else is small and never waits, but a peer
+// A lane is one stream's share: push_data() waits while the lane has kLaneLimit bytes in the queue, or while
+// it has any and all lanes together have kTotalLimit, so the queue stays bounded (kTotalLimit and one frame
+// per lane) and no stream starves another. Everything else is small and never waits, but a peer
 // that provokes answers without reading them meets kControlLimit. Any thread.
 #pragma once
 
@@ -21,12 +22,14 @@
 
 #include "common/call_context.h"
 #include "common/result.h"
+#include "net/pollable.h"
 
 namespace k8sgpu::net::internal {
 
 class Outbox {
   public:
     static constexpr std::size_t kLaneLimit = 64U << 10U;
+    static constexpr std::size_t kTotalLimit = 512U << 10U;
     static constexpr std::size_t kControlLimit = 1U << 20U;
     static constexpr std::size_t kBatch = 64U << 10U;
 
@@ -35,10 +38,16 @@ class Outbox {
         std::size_t waiting = 0;
         std::optional<Error> closed;
         std::condition_variable_any room;
+        Wake wake;            // see Pollable::watch_writable()
+        bool wanted = false;  // has_room() said no
     };
     using LanePtr = std::shared_ptr<Lane>;
 
     Result<void> push_data(const LanePtr& lane, std::string frame, const CallContext& ctx);
+    // push_data() in two steps that never wait. What has room keeps it until its only writer pushes.
+    Result<bool> has_room(const LanePtr& lane);
+    Result<void> push_ready(const LanePtr& lane, std::string frame);
+    void watch_room(const LanePtr& lane, Wake wake);
     // Protocol when the peer let kControlLimit of these pile up.
     Result<void> push(std::string frame);
     Result<void> push_first(std::string frame);
@@ -72,13 +81,20 @@ class Outbox {
     bool has_frames() const { return !first_.empty() || !queue_.empty(); }
     const Frame& front() const { return first_.empty() ? queue_.front() : first_.front(); }
     void release(const LanePtr& lane, std::size_t size);
+    bool room_in(const Lane& lane) const {
+        return lane.waiting < kLaneLimit && (lane.waiting == 0 || data_waiting_ < kTotalLimit);
+    }
+    Result<void> enqueue(const LanePtr& lane, std::string frame);
+    void tell(const LanePtr& lane);
+    void tell_all();
 
     std::mutex mutex_;
     std::condition_variable_any changed_;  // something to take, drained, or closed
     std::deque<Frame> first_;              // what jumps the queue, in its own order
     std::deque<Frame> queue_;
     std::vector<Taken> in_flight_;  // taken, not yet written
-    std::set<Lane*> blocked_;       // lanes somebody waits for
+    std::set<LanePtr> blocked_;     // lanes somebody waits for
+    std::size_t data_waiting_ = 0;  // of all lanes
     std::size_t control_waiting_ = 0;
     bool sealed_ = false;
     std::optional<Error> closed_;

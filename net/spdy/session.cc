@@ -28,6 +28,12 @@ std::shared_ptr<internal::Outbox> outbox_of(const std::shared_ptr<SpdyShared>& s
     return {shared, &shared->outbox};
 }
 
+std::shared_ptr<SpdyShared> make_shared_part(const SpdyOptions& options) {
+    auto shared = std::make_shared<SpdyShared>();
+    shared->spare = options.spare;
+    return shared;
+}
+
 internal::MuxEngineOptions engine_options(const SpdyOptions& options) {
     return {options.name, options.idle_timeout, options.ping_interval, options.silence_limit,
             options.role == MuxRole::Server};
@@ -39,12 +45,13 @@ class SpdySession::Impl final : public internal::MuxProtocol {
   public:
     Impl(std::unique_ptr<ByteStream> connection, std::string early, Clock& clock, const SpdyOptions& options)
         : options_(options),
-          shared_(std::make_shared<SpdyShared>()),
+          shared_(make_shared_part(options)),
           next_ping_(options.role == MuxRole::Client ? 1 : 2),
           engine_(std::move(connection), std::move(early), clock, engine_options(options), *this,
                   outbox_of(shared_)) {}
 
     Result<std::shared_ptr<MuxStream>> accept(const CallContext& ctx);
+    Result<std::shared_ptr<SpdyStream>> open_at_once(const StreamHeaders& headers);
     Result<std::shared_ptr<MuxStream>> open(const StreamHeaders& headers, const CallContext& ctx);
     void stop_reading();
     void say_goodbye();
@@ -91,39 +98,42 @@ Result<std::shared_ptr<MuxStream>> SpdySession::Impl::accept(const CallContext& 
     return stream;
 }
 
-Result<std::shared_ptr<MuxStream>> SpdySession::Impl::open(const StreamHeaders& headers,
-                                                           const CallContext& ctx) {
+Result<std::shared_ptr<SpdyStream>> SpdySession::Impl::open_at_once(const StreamHeaders& headers) {
     const auto lowered = with_lower_names(headers);
+    const std::lock_guard order(open_mutex_);
     std::shared_ptr<SpdyStream> stream;
     {
-        const std::lock_guard order(open_mutex_);
-        {
-            auto table = shared_->table.lock();
-            if (table->ended) return fail(*table->ended);
-            if (table->closing) return fail(ErrorKind::Unavailable, "the session is closing");
-            if (table->streams.size() >= options_.max_streams) {
-                return fail(
-                    ErrorKind::Unavailable,
-                    fmt::format("the session has {} streams, which is its limit", options_.max_streams));
-            }
-            if (options_.role == MuxRole::Server && table->next_own_id == 1) table->next_own_id = 2;
-            const auto id = table->next_own_id;
-            table->next_own_id += 2;
-            stream = std::make_shared<SpdyStream>(id, lowered, options_.stream_buffer, shared_);
-            table->streams.emplace(id, stream);
+        auto table = shared_->table.lock();
+        if (table->ended) return fail(*table->ended);
+        if (table->closing) return fail(ErrorKind::Unavailable, "the session is closing");
+        if (table->streams.size() >= options_.max_streams) {
+            return fail(ErrorKind::Unavailable,
+                        fmt::format("the session has {} streams, which is its limit", options_.max_streams));
         }
-        auto pushed = push_with_headers(
-            lowered, [&](std::string_view block) { return encode_syn_stream(stream->id(), block); });
-        if (!pushed) {
-            shared_->forget(stream->id());
-            return fail(pushed.error());
-        }
+        if (options_.role == MuxRole::Server && table->next_own_id == 1) table->next_own_id = 2;
+        const auto id = table->next_own_id;
+        table->next_own_id += 2;
+        stream = std::make_shared<SpdyStream>(id, lowered, options_.stream_buffer, shared_);
+        table->streams.emplace(id, stream);
     }
-    if (auto ok = stream->wait_for_reply(ctx.with_timeout(options_.reply_timeout)); !ok) {
-        stream->reset();
+    auto pushed = push_with_headers(
+        lowered, [&](std::string_view block) { return encode_syn_stream(stream->id(), block); });
+    if (!pushed) {
+        shared_->forget(stream->id());
+        return fail(pushed.error());
+    }
+    return stream;
+}
+
+Result<std::shared_ptr<MuxStream>> SpdySession::Impl::open(const StreamHeaders& headers,
+                                                           const CallContext& ctx) {
+    auto stream = open_at_once(headers);
+    if (!stream) return fail(stream.error());
+    if (auto ok = (*stream)->wait_for_reply(ctx.with_timeout(options_.reply_timeout)); !ok) {
+        (*stream)->reset();
         return fail(ok.error().with_context("opening a stream"));
     }
-    return std::shared_ptr<MuxStream>(std::move(stream));
+    return std::shared_ptr<MuxStream>(*std::move(stream));
 }
 
 Result<void> SpdySession::Impl::push_with_headers(
@@ -276,6 +286,13 @@ Result<std::shared_ptr<MuxStream>> SpdySession::accept(const CallContext& ctx) {
 
 Result<std::shared_ptr<MuxStream>> SpdySession::open(const StreamHeaders& headers, const CallContext& ctx) {
     return impl_->open(headers, ctx);
+}
+
+Result<std::shared_ptr<MuxStream>> SpdySession::open_at_once(const StreamHeaders& headers,
+                                                             const CallContext& /*ctx*/) {
+    auto stream = impl_->open_at_once(headers);
+    if (!stream) return fail(stream.error());
+    return std::shared_ptr<MuxStream>(*std::move(stream));
 }
 
 void SpdySession::close(Duration linger) {

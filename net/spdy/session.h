@@ -16,6 +16,7 @@
 #include <memory>
 #include <string>
 
+#include "net/buffer_pool.h"
 #include "net/mux_session.h"
 
 namespace k8sgpu::net {
@@ -33,8 +34,10 @@ struct SpdyOptions {
     Duration ping_interval{0};                      // zero: send none. kubectl uses 5 s
     Duration silence_limit{0};       // end when nothing arrives for so long; zero: never. Use with pings
     Duration reply_timeout{30'000};  // open(): how long the peer may take to acknowledge
-    std::size_t max_streams = 2000;  // open at once; more are refused (RST 3)
+    std::size_t max_streams = 4096;  // open at once; more are refused (RST 3)
     std::size_t stream_buffer = 256U << 10U;  // inbound bytes that may wait per stream
+    // Where a stream whose reader is slow may have more of them, so that the others still move.
+    std::shared_ptr<BufferPool> spare = nullptr;
 };
 
 class SpdySession final : public MuxSession {
@@ -46,6 +49,8 @@ class SpdySession final : public MuxSession {
     Result<std::shared_ptr<MuxStream>> accept(const CallContext& ctx) override;
     // Names are lowered. Unavailable when the peer refuses or resets the stream, Timeout without an answer.
     Result<std::shared_ptr<MuxStream>> open(const StreamHeaders& headers, const CallContext& ctx) override;
+    Result<std::shared_ptr<MuxStream>> open_at_once(const StreamHeaders& headers,
+                                                    const CallContext& ctx) override;
     // Waits for queued frames without a limit of its own (only idle timeout, cancel() or the peer's end cut
     // it short), because a Status that does not reach the client counts as success there; then resets what
     // is still open, sends GOAWAY, and lingers.

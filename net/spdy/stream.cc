@@ -22,7 +22,7 @@ SpdyStream::SpdyStream(std::uint32_t id, StreamHeaders headers, std::size_t buff
       headers_(std::move(headers)),
       shared_(std::move(shared)),
       lane_(std::make_shared<internal::Outbox::Lane>()),
-      inbound_(buffer) {}
+      inbound_(buffer, shared_->spare) {}
 
 Result<std::size_t> SpdyStream::read(std::span<char> buffer, const CallContext& ctx) {
     return inbound_.read(buffer, ctx);
@@ -36,6 +36,34 @@ Result<void> SpdyStream::write(std::string_view bytes, const CallContext& ctx) {
         bytes.remove_prefix(chunk.size());
     }
     return {};
+}
+
+Result<std::optional<std::size_t>> SpdyStream::try_read(std::span<char> buffer) {
+    return inbound_.try_read(buffer);
+}
+
+Result<std::size_t> SpdyStream::try_write(std::string_view bytes) {
+    if (write_ended()) return fail(ErrorKind::Invalid, "write after the end of the stream");
+    std::size_t written = 0;
+    while (!bytes.empty()) {
+        const auto room = shared_->outbox.has_room(lane_);
+        if (!room) return fail(room.error());
+        if (!*room) break;
+        const auto chunk = bytes.substr(0, kChunk);
+        if (auto ok = shared_->outbox.push_ready(lane_, encode_data(id_, chunk, false)); !ok)
+            return fail(ok.error());
+        bytes.remove_prefix(chunk.size());
+        written += chunk.size();
+    }
+    return written;
+}
+
+void SpdyStream::watch_readable(Wake wake) {
+    inbound_.watch_readable(std::move(wake));
+}
+
+void SpdyStream::watch_writable(Wake wake) {
+    shared_->outbox.watch_room(lane_, std::move(wake));
 }
 
 Result<void> SpdyStream::shut_write() {

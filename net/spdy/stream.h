@@ -41,6 +41,7 @@ struct SpdyShared {
     }
 
     internal::Outbox outbox;
+    std::shared_ptr<BufferPool> spare;  // for inbound bytes; null: none. Set before the first stream
     Guarded<Table> table;
     std::condition_variable_any accept_changed;
     // Held while a block is compressed and queued, so that both happen in the same order.
@@ -59,6 +60,10 @@ class SpdyStream final : public MuxStream {
     Result<void> shut_write() override;
     void cancel() override;
     void reset() override;
+    Result<std::optional<std::size_t>> try_read(std::span<char> buffer) override;
+    Result<std::size_t> try_write(std::string_view bytes) override;
+    void watch_readable(Wake wake) override;
+    void watch_writable(Wake wake) override;
 
     // For the session.
     BytePipe& inbound() { return inbound_; }

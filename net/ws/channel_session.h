@@ -70,6 +70,10 @@ class ChannelSession final : public MuxSession {
 
     Result<std::shared_ptr<MuxStream>> accept(const CallContext& ctx) override;
     Result<std::shared_ptr<MuxStream>> open(const StreamHeaders& headers, const CallContext& ctx) override;
+    Result<std::shared_ptr<MuxStream>> open_at_once(const StreamHeaders& headers,
+                                                    const CallContext& ctx) override {
+        return open(headers, ctx);
+    }
     // Pending writes, then close 1000, then waits for the peer's close; limits as SpdySession::close().
     void close(Duration linger) override;
     void cancel() override;

@@ -53,6 +53,35 @@ Result<void> ChannelStream::write(std::string_view bytes, const CallContext& ctx
     return {};
 }
 
+Result<std::optional<std::size_t>> ChannelStream::try_read(std::span<char> buffer) {
+    return inbound_.try_read(buffer);
+}
+
+Result<std::size_t> ChannelStream::try_write(std::string_view bytes) {
+    if (!channel_.writable) return fail(ErrorKind::Invalid, "this side does not write this channel");
+    if (*write_ended_.lock()) return fail(ErrorKind::Invalid, "write after the end of the stream");
+    std::size_t written = 0;
+    while (!bytes.empty()) {
+        const auto room = outbox_->has_room(lane_);
+        if (!room) return fail(room.error());
+        if (!*room) break;
+        const auto chunk = bytes.substr(0, kChunk);
+        if (auto ok = outbox_->push_ready(lane_, format_.frame(channel_.number, chunk)); !ok)
+            return fail(ok.error());
+        bytes.remove_prefix(chunk.size());
+        written += chunk.size();
+    }
+    return written;
+}
+
+void ChannelStream::watch_readable(Wake wake) {
+    inbound_.watch_readable(std::move(wake));
+}
+
+void ChannelStream::watch_writable(Wake wake) {
+    outbox_->watch_room(lane_, std::move(wake));
+}
+
 Result<void> ChannelStream::shut_write() {
     if (!channel_.writable) return {};
     const bool sends = format_.role == MuxRole::Client;

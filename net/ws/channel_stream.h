@@ -34,6 +34,10 @@ class ChannelStream final : public MuxStream {
     Result<void> shut_write() override;
     void cancel() override;
     void reset() override;
+    Result<std::optional<std::size_t>> try_read(std::span<char> buffer) override;
+    Result<std::size_t> try_write(std::string_view bytes) override;
+    void watch_readable(Wake wake) override;
+    void watch_writable(Wake wake) override;
 
     // For the session.
     BytePipe& inbound() { return inbound_; }

@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <array>
-
 #include "common/encoding.h"
 #include "common/log.h"
 #include "common/thread.h"
 #include "kube/api_client.h"
+#include "net/relay.h"
+#include "net/text_sink.h"
 #include "providers/kubernetes/exec_status.h"
 #include "providers/kubernetes/status_map.h"
 
@@ -16,7 +16,6 @@ namespace {
 
 constexpr Duration kOpenTimeout{30'000};
 constexpr Duration kLinger{1'000};
-constexpr std::size_t kBuffer = 32U << 10U;
 constexpr std::size_t kMaxStatus = 64U << 10U;
 
 using StreamPtr = std::shared_ptr<net::MuxStream>;
@@ -43,35 +42,6 @@ Result<Streams> open_streams(net::MuxSession& session, const CommandStreams& wan
     return streams;
 }
 
-// Until the remote side ends. A caller who takes no more output has left: without a reader the session would
-// only stall.
-void copy_output(net::ByteStream& from, net::ByteStream& to, net::MuxSession& session,
-                 const CallContext& ctx) {
-    std::array<char, kBuffer> buffer;
-    while (true) {
-        const auto count = from.read(buffer, ctx);
-        if (!count || *count == 0) return;
-        if (!to.write({buffer.data(), *count}, ctx)) {
-            session.cancel();
-            return;
-        }
-    }
-}
-
-// Until the caller's stdin ends, which ends the command's stdin but not the command.
-void copy_input(net::ByteStream& from, net::ByteStream& to, const CallContext& ctx) {
-    std::array<char, kBuffer> buffer;
-    while (true) {
-        const auto count = from.read(buffer, ctx);
-        if (!count) return;
-        if (*count == 0) {
-            if (!to.shut_write()) log().debug("the remote protocol cannot say that stdin has ended");
-            return;
-        }
-        if (!to.write({buffer.data(), *count}, ctx)) return;
-    }
-}
-
 void copy_sizes(ExecIo& io, net::ByteStream& to, const CallContext& ctx) {
     while (true) {
         const auto size = io.next_size(ctx);
@@ -81,52 +51,50 @@ void copy_sizes(ExecIo& io, net::ByteStream& to, const CallContext& ctx) {
     }
 }
 
-// Everything up to the stream's end; what is beyond any Status is thrown away.
-std::string read_status(net::ByteStream& from, const CallContext& ctx) {
-    std::string text;
-    std::array<char, 4096> buffer;
-    while (true) {
-        const auto count = from.read(buffer, ctx);
-        if (!count || *count == 0) return text;
-        text.append(buffer.data(), std::min(*count, kMaxStatus - text.size()));
-    }
-}
-
-// Moves all bytes of one session; returns what came on the error stream.
-std::string join(net::MuxSession& session, const Streams& streams, ExecIo& io, const CallContext& ctx) {
-    std::stop_source input_stop;  // the caller's stdin and sizes may have nothing to say for ever
-    const CallContext input = ctx.with_stop(input_stop.get_token());
-    const std::stop_callback on_stop(ctx.stop(), [&] {
-        input_stop.request_stop();
-        session.cancel();
-    });
-    const std::stop_callback on_ended(session.ended(), [&] { input_stop.request_stop(); });
-
-    Thread in, size, out, err;
-    if (streams.out) {
-        out = Thread("rexec-out", [&](const std::stop_token&) {
-            copy_output(*streams.out, *io.stdout_stream(), session, ctx);
+// Moves all bytes of one session on the calling thread; returns what came on the error stream. Fails when a
+// stream cannot be polled.
+Result<std::string> join(net::MuxSession& session, const Streams& streams, ExecIo& io,
+                         const CallContext& ctx) {
+    net::TextSink status(kMaxStatus);
+    net::Relay relay;
+    int open = 0;
+    Result<void> started;
+    const auto copy = [&](const StreamPtr& from, net::ByteStream* to) {
+        if (!from || !started) return;
+        ++open;
+        // A caller who takes no more output has left: without a reader the session would only stall.
+        auto ticket = relay.copy(*from, *to, [&](const net::Relay::End& end) {
+            --open;
+            if (end.at_destination) session.cancel();
         });
-    }
-    if (streams.err) {
-        err = Thread("rexec-err", [&](const std::stop_token&) {
-            copy_output(*streams.err, *io.stderr_stream(), session, ctx);
+        if (!ticket) started = fail(ticket.error());
+    };
+    copy(streams.error, &status);
+    copy(streams.out, io.stdout_stream());
+    copy(streams.err, io.stderr_stream());
+    if (streams.in && started) {
+        // Until the caller's stdin ends, which ends the command's stdin but not the command.
+        auto ticket = relay.copy(*io.stdin_stream(), *streams.in, [&](const net::Relay::End& end) {
+            if (end.error) return;
+            if (!streams.in->shut_write()) log().debug("the remote protocol cannot say that stdin has ended");
         });
+        if (!ticket) started = fail(ticket.error());
     }
-    if (streams.in) {
-        in = Thread("rexec-in",
-                    [&](const std::stop_token&) { copy_input(*io.stdin_stream(), *streams.in, input); });
-    }
+    if (!started) return fail(started.error());
+
+    std::stop_source over;  // sizes may not come for ever
+    const std::stop_callback on_stop(ctx.stop(), [&] { over.request_stop(); });
+    const std::stop_callback on_ended(session.ended(), [&] { over.request_stop(); });
+    Thread sizes;
     if (streams.resize) {
-        size = Thread("rexec-size", [&](const std::stop_token&) { copy_sizes(io, *streams.resize, input); });
+        sizes = Thread("rexec-size", [&](const std::stop_token&) {
+            copy_sizes(io, *streams.resize, ctx.with_stop(over.get_token()));
+        });
     }
-    std::string status = read_status(*streams.error, ctx);
-    out.join();
-    err.join();
-    input_stop.request_stop();
-    in.join();
-    size.join();
-    return status;
+    const auto done = relay.run(ctx, [&] { return open == 0; });
+    over.request_stop();
+    if (!done) session.cancel();
+    return status.text();
 }
 
 // A kubelet's plain text comes with the status in front; whoever passes it on has one of its own.
@@ -164,12 +132,13 @@ Result<ExitStatus> RemoteExec::run(const ExecRequest& request, ExecIo& io, const
     auto streams = open_streams(**session, wanted, ctx);
     if (!streams) return localized(streams.error());
 
-    const std::string text = join(**session, *streams, io, ctx);
+    const auto text = join(**session, *streams, io, ctx);
     (*session)->close(kLinger);
-    if (text.empty()) {
+    if (!text) return fail(text.error());
+    if (text->empty()) {
         if (auto alive = ctx.check(); !alive) return fail(alive.error());
     }
-    auto status = parse_exec_status(text);
+    auto status = parse_exec_status(*text);
     if (!status) return localized(status.error());
     return status;
 }

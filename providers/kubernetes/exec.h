@@ -1,7 +1,8 @@
 // Commands in remote containers: an ExecIo joined with the remote API server's exec or attach session.
 //
-// Each call has a session of its own (with its threads) and up to four threads, rexec-in, -out, -err, -size,
-// all joined before it returns. The session is cancelled when the context's token asks.
+// Each call has a session of its own (with its two threads); the calling thread carries all bytes. A terminal
+// has a thread "rexec-size" besides, joined before the call returns. The session is cancelled when the
+// context's token asks.
 #pragma once
 
 #include <string>

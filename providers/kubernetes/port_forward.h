@@ -1,8 +1,12 @@
-// Connections to ports of remote pods, through the remote API server's port-forward. Each call has a session
-// and one helper thread of its own, joined before it returns.
+// Connections to ports of remote pods, through the remote API server's port-forward.
+//
+// A client's session has one session of ours there, as with kubectl: opened with its first connection, again
+// when it has ended, and closed with the client's. Each connection is a pair of streams in it, which costs no
+// thread and no wait. Two clients never share one, so a client that reads slowly holds up no other.
 #pragma once
 
 #include "kube/transport.h"
+#include "net/mux_session.h"
 #include "providers/kubernetes/locator.h"
 #include "providers/port/exec.h"
 
@@ -12,9 +16,7 @@ class RemotePortForward final : public PortForwarder {
   public:
     RemotePortForward(kube::Transport& remote, Locator& locator) : remote_(remote), locator_(locator) {}
 
-    // Unavailable with the remote kubelet's text when nothing listens there.
-    Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
-                         const CallContext& ctx) override;
+    std::unique_ptr<PodPorts> ports_of(const PodId& pod) override;
 
   private:
     kube::Transport& remote_;

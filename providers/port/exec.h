@@ -2,6 +2,7 @@
 // See provider.h for threads and lifetime.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,9 +25,9 @@ struct TerminalSize {
     std::uint16_t height = 0;
 };
 
-// The caller's ends of the session. Streams that were not asked for are null. The provider reads stdin_stream
-// until it ends (which does not end the command) and writes the others; with a tty everything goes to
-// stdout_stream.
+// The caller's ends of the session, each net::Pollable. Streams that were not asked for are null. The
+// provider reads stdin_stream until it ends (which does not end the command) and writes the others; with a
+// tty everything goes to stdout_stream.
 class ExecIo {
   public:
     virtual ~ExecIo() = default;
@@ -57,12 +58,22 @@ class Attacher {
     virtual Result<void> attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) = 0;
 };
 
+// Connections into the network of one pod, on behalf of one client. Used by one thread at a time; the
+// streams that it made go first.
+class PodPorts {
+  public:
+    virtual ~PodPorts() = default;
+    // A connection with `port` of the pod's own loopback (127.0.0.1, then ::1). The stream is net::Pollable,
+    // since one thread serves all connections of a session. Unavailable with the backend's text when nothing
+    // listens there; a backend that learns this late says it as the error of the first read.
+    virtual Result<std::unique_ptr<net::ByteStream>> connect(std::uint16_t port, const CallContext& ctx) = 0;
+};
+
 class PortForwarder {
   public:
     virtual ~PortForwarder() = default;
-    // Connects `stream` with a port inside the pod's network and copies until both sides have ended.
-    virtual Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
-                                 const CallContext& ctx) = 0;
+    // For one session of a client. Quick: what takes time belongs into connect().
+    virtual std::unique_ptr<PodPorts> ports_of(const PodId& pod) = 0;
 };
 
 }  // namespace k8sgpu::providers

@@ -8,7 +8,6 @@
 
 #include "common/log.h"
 #include "net/dial.h"
-#include "net/pump.h"
 #include "net/socket_stream.h"
 #include "providers/process/attach_session.h"
 #include "providers/process/exec_session.h"
@@ -318,8 +317,7 @@ Result<void> ProcessProvider::attach(const ExecRequest& request, ExecIo& io, con
     return run_attach(store_.paths(request.pod.uid), trace->shim.pid, request.container, io, ctx);
 }
 
-Result<void> ProcessProvider::forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
-                                      const CallContext& ctx) {
+Result<std::string> ProcessProvider::address_of(const PodId& pod, std::uint16_t port) const {
     const auto trace = store_.inspect(pod.uid);
     if (!trace) return fail(trace.error());
     if (trace->stage != Stage::Running) {
@@ -331,18 +329,45 @@ Result<void> ProcessProvider::forward(const PodId& pod, std::uint16_t port, net:
     const auto listening = read_listening();
     if (!listening) return fail(listening.error());
     const auto address = choose_loopback(*listening, port, sockets_of(processes));
-    if (!address) {
-        // What a node says, whose pods have a network of their own: nothing of the pod listens.
-        return fail(
-            ErrorKind::Unavailable,
-            fmt::format("failed to connect to localhost:{0} inside pod {1}, IPv4: dial tcp4 127.0.0.1:{0}: "
-                        "connect: connection refused IPv6 dial tcp6 [::1]:{0}: connect: connection refused",
-                        port, pod.name));
+    if (address) return *address;
+    // What a node says, whose pods have a network of their own: nothing of the pod listens.
+    return fail(
+        ErrorKind::Unavailable,
+        fmt::format("failed to connect to localhost:{0} inside pod {1}, IPv4: dial tcp4 127.0.0.1:{0}: "
+                    "connect: connection refused IPv6 dial tcp6 [::1]:{0}: connect: connection refused",
+                    port, pod.name));
+}
+
+class ProcessProvider::Ports final : public PodPorts {
+  public:
+    Ports(const ProcessProvider& owner, PodId pod) : owner_(owner), pod_(std::move(pod)) {}
+
+    Result<std::unique_ptr<net::ByteStream>> connect(std::uint16_t port, const CallContext& ctx) override {
+        // Who listens is a look at every process of the host: one look serves a burst of connections.
+        auto& known = known_[port];
+        if (const auto now = ctx.clock().now(); known.until < now) {
+            auto address = owner_.address_of(pod_, port);
+            if (!address) return fail(address.error());
+            known = {*std::move(address), now + kGoodFor};
+        }
+        auto socket = net::dial(known.address, port, ctx);
+        if (!socket) return fail(socket.error());
+        return std::unique_ptr<net::ByteStream>(std::make_unique<net::SocketStream>(*std::move(socket)));
     }
-    auto socket = net::dial(*address, port, ctx);
-    if (!socket) return fail(socket.error());
-    net::SocketStream process(std::move(*socket));
-    return net::pump_both_ways(stream, process, ctx);
+
+  private:
+    static constexpr Duration kGoodFor{200};
+    struct Known {
+        std::string address;
+        SteadyTime until{};
+    };
+    const ProcessProvider& owner_;
+    const PodId pod_;
+    std::map<std::uint16_t, Known> known_;
+};
+
+std::unique_ptr<PodPorts> ProcessProvider::ports_of(const PodId& pod) {
+    return std::make_unique<Ports>(*this, pod);
 }
 
 Result<StatsReport> ProcessProvider::stats(const CallContext&) {

@@ -74,11 +74,13 @@ class ProcessProvider final : public Provider,
     Result<ExitStatus> exec(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
     Result<void> attach(const ExecRequest& request, ExecIo& io, const CallContext& ctx) override;
     // To ports that processes of the pod listen on at the loopback addresses (port_owner.h), to no others.
-    Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
-                         const CallContext& ctx) override;
+    std::unique_ptr<PodPorts> ports_of(const PodId& pod) override;
     Result<StatsReport> stats(const CallContext& ctx) override;
 
   private:
+    class Ports;
+    // Where the pod listens on this port: "127.0.0.1" or "::1". Unavailable when it does not.
+    Result<std::string> address_of(const PodId& pod, std::uint16_t port) const;
     CheckFacts check_facts() const;
     // The pod, if this container of it runs; else NotFound.
     Result<PodTrace> running(const PodId& pod, const std::string& container) const;

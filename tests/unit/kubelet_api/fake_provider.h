@@ -47,7 +47,7 @@ class FakeProvider final : public providers::Provider,
     providers::StatsSource* stats() override { return on_stats ? this : nullptr; }
     providers::Executor* executor() override { return on_exec ? this : nullptr; }
     providers::Attacher* attacher() override { return on_attach ? this : nullptr; }
-    providers::PortForwarder* port_forwarder() override { return on_forward ? this : nullptr; }
+    providers::PortForwarder* port_forwarder() override { return on_connect ? this : nullptr; }
 
     Result<void> logs(const providers::LogRequest& request, providers::LogSink& sink,
                       const CallContext& ctx) override {
@@ -63,9 +63,17 @@ class FakeProvider final : public providers::Provider,
                         const CallContext& ctx) override {
         return on_attach(request, io, ctx);
     }
-    Result<void> forward(const PodId& pod, std::uint16_t port, net::ByteStream& stream,
-                         const CallContext& ctx) override {
-        return on_forward(pod, port, stream, ctx);
+    std::unique_ptr<providers::PodPorts> ports_of(const PodId& pod) override {
+        struct Ports final : providers::PodPorts {
+            Ports(FakeProvider& owner_, PodId pod_) : owner(owner_), pod(std::move(pod_)) {}
+            Result<std::unique_ptr<net::ByteStream>> connect(std::uint16_t port,
+                                                             const CallContext& ctx) override {
+                return owner.on_connect(pod, port, ctx);
+            }
+            FakeProvider& owner;
+            PodId pod;
+        };
+        return std::make_unique<Ports>(*this, pod);
     }
 
     std::function<Result<void>(const providers::LogRequest&, providers::LogSink&, const CallContext&)>
@@ -77,7 +85,8 @@ class FakeProvider final : public providers::Provider,
         on_exec;
     std::function<Result<void>(const providers::ExecRequest&, providers::ExecIo&, const CallContext&)>
         on_attach;
-    std::function<Result<void>(const PodId&, std::uint16_t, net::ByteStream&, const CallContext&)> on_forward;
+    std::function<Result<std::unique_ptr<net::ByteStream>>(const PodId&, std::uint16_t, const CallContext&)>
+        on_connect;
 };
 
 // A pod "ns/p" with container "c"; `state` is the container's state, {"running": {}} for example.

@@ -17,6 +17,10 @@ class IdleStream final : public net::MuxStream {
     Result<void> write(std::string_view, const CallContext&) override { return {}; }
     Result<void> shut_write() override { return {}; }
     void cancel() override {}
+    Result<std::optional<std::size_t>> try_read(std::span<char>) override {
+        return std::optional<std::size_t>(0);
+    }
+    Result<std::size_t> try_write(std::string_view bytes) override { return bytes.size(); }
 
   private:
     std::uint32_t id_;

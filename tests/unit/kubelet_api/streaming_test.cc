@@ -1,6 +1,9 @@
 #include <filesystem>
+#include <list>
 
 #include "common/json.h"
+#include "common/thread.h"
+#include "net/memory_stream.h"
 #include "net/spdy/session.h"
 #include "net/ws/channel_session.h"
 #include "net/ws/handshake.h"
@@ -298,24 +301,56 @@ TEST_F(StreamingTest, Nothing_is_left_behind_by_clients_that_vanish) {
         << " descriptors, were " << descriptors;
 }
 
+TEST_F(StreamingTest, Run_answers_with_the_output_or_with_what_went_wrong) {
+    provider.on_exec = [](const providers::ExecRequest& request, providers::ExecIo& io,
+                          const CallContext& run) -> Result<providers::ExitStatus> {
+        if (request.command[0] == "nothing") return fail(ErrorKind::Internal, "no such program");
+        EXPECT_EQ(io.stdin_stream(), nullptr);
+        (void)io.stdout_stream()->write("out of " + request.command.back(), run);
+        (void)io.stderr_stream()->write("err", run);
+        return providers::ExitStatus{request.command[0] == "fail" ? 3 : 0};
+    };
+    start();
+    const auto post = [&](const std::string& path) {
+        const auto answer = client()->Post(path);
+        return std::to_string(answer->status) + " " + answer->body;
+    };
+    EXPECT_EQ(post("/run/ns/p/c?cmd=echo%20a%20b"), "200 out of berr");
+    EXPECT_EQ(post("/run/ns/p/uid-p/c?cmd=echo"), "200 out of echoerr");
+    EXPECT_EQ(post("/run/ns/p/c?cmd=fail%20me"), "500 command 'fail me' exited with 3: err");
+    EXPECT_EQ(post("/run/ns/p/c?cmd=nothing"), "500 no such program");
+    EXPECT_EQ(post("/run/ns/p/other/c?cmd=echo"), "500 container not found (\"c\")");
+    EXPECT_EQ(post("/run/ns/p/nobody?cmd=echo"), "500 container not found (\"nobody\")");
+}
+
 // port-forward
 
 struct PortForwardTest : StreamingTest {
     PortForwardTest() {
         // Sends the port, then echoes.
-        provider.on_forward = [](const PodId&, std::uint16_t port, net::ByteStream& stream,
-                                 const CallContext& run) -> Result<void> {
+        provider.on_connect = [this](const PodId&, std::uint16_t port,
+                                     const CallContext&) -> Result<std::unique_ptr<net::ByteStream>> {
             if (port == 9) return fail(ErrorKind::Unavailable, "connection refused");
-            if (auto put = stream.write("<" + std::to_string(port) + ">", run); !put) return put;
-            char buffer[4096];
-            while (true) {
-                const auto got = stream.read(buffer, run);
-                if (!got) return fail(got.error());
-                if (*got == 0) return stream.shut_write();
-                if (auto put = stream.write({buffer, *got}, run); !put) return put;
-            }
+            auto pair = net::make_memory_pair();
+            pods_.emplace_back("pod",
+                               [this, port, end = std::shared_ptr<net::ByteStream>(std::move(pair.second))](
+                                   const std::stop_token& stop) { echo(port, *end, stop); });
+            return std::unique_ptr<net::ByteStream>(std::move(pair.first));
         };
     }
+    void echo(std::uint16_t port, net::ByteStream& stream, const std::stop_token& stop) {
+        const auto run = CallContext::until_stopped(clock, stop);
+        if (!stream.write("<" + std::to_string(port) + ">", run)) return;
+        char buffer[4096];
+        while (port != kDeaf) {
+            const auto got = stream.read(buffer, run);
+            if (!got) return;
+            if (*got == 0) return (void)stream.shut_write();
+            if (!stream.write({buffer, *got}, run)) return;
+        }
+        clock.sleep_for(Duration(60'000), stop);
+    }
+    static constexpr std::uint16_t kDeaf = 7;  // never reads
     using Pair = std::pair<std::shared_ptr<net::MuxStream>, std::shared_ptr<net::MuxStream>>;
     Pair open_pair(net::MuxSession& session, const std::string& id, const std::string& port) {
         auto error = *session.open({{"streamtype", "error"}, {"port", port}, {"requestid", id}}, ctx);
@@ -335,6 +370,7 @@ struct PortForwardTest : StreamingTest {
             EXPECT_EQ(read_all(*error), "");
         }
     }
+    std::list<Thread> pods_;
 };
 
 TEST_F(PortForwardTest, Many_connections_share_a_SPDY_session) {
@@ -363,6 +399,30 @@ TEST_F(PortForwardTest, A_refused_connection_is_told_on_its_error_stream_and_oth
     auto [error, data] = open_pair(*session, "1", "9");
     EXPECT_EQ(read_all(*error), "error forwarding port 9 to pod p, uid uid-p: connection refused");
     check_many(*session);
+}
+
+TEST_F(PortForwardTest, A_pod_that_does_not_read_stalls_no_other_connection) {
+    start();
+    const auto session = spdy_client(upgrade("POST", "/portForward/ns/p", spdy({"portforward.k8s.io"})));
+    const auto deaf = open_pair(*session, "deaf", std::to_string(kDeaf)).second;
+    ASSERT_TRUE(deaf->write(std::string(4U << 20U, 'x'), ctx));
+    check_many(*session);
+}
+
+TEST_F(PortForwardTest, Connections_cost_no_threads) {
+    start();
+    const auto threads = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/task"),
+                             std::filesystem::directory_iterator());
+    };
+    const auto session = spdy_client(upgrade("POST", "/portForward/ns/p", spdy({"portforward.k8s.io"})));
+    const auto before = threads();
+    std::vector<Pair> pairs;
+    for (int i = 0; i < 100; ++i) pairs.push_back(open_pair(*session, std::to_string(i), "80"));
+    char buffer[8];
+    for (auto& [error, data] : pairs) EXPECT_EQ(*data->read(buffer, ctx), 4U);
+    // The pod's own side has one thread each here.
+    EXPECT_LE(threads() - before, 100 + 3);
 }
 
 TEST_F(PortForwardTest, Half_a_pair_times_out_with_a_text) {

@@ -4,6 +4,8 @@
 
 #include "common/thread.h"
 #include "fixture.h"
+#include "net/pollable.h"
+#include "net/pump.h"
 #include "providers/process/port_owner.h"
 #include "test_io.h"
 
@@ -69,10 +71,19 @@ class PortForwardTest : public ProviderTest {
         return pod(
             fmt::format("{} serve {}", std::filesystem::read_symlink("/proc/self/exe").string(), address));
     }
+    // One forwarded connection, to the end of both sides.
+    Result<void> forward(const DesiredPod& desired, std::uint16_t port, net::ByteStream& client,
+                         const CallContext& ctx) {
+        const auto ports = provider().port_forwarder()->ports_of(desired.id);
+        const auto connection = ports->connect(port, ctx);
+        if (!connection) return fail(connection.error());
+        EXPECT_NE(net::as_pollable(**connection), nullptr);
+        return net::pump_both_ways(client, **connection, ctx);
+    }
     std::string ask(const DesiredPod& desired, std::uint16_t port, const std::string& text) {
         TestStream stream;
         stream.send(text).end();
-        const auto done = provider().forward(desired.id, port, stream, context());
+        const auto done = forward(desired, port, stream, context());
         if (!done) return "error: " + done.error().message;
         return stream.written();
     }
@@ -131,7 +142,7 @@ TEST_F(PortForwardTest, The_end_of_the_pod_ends_the_connection) {
     TestStream stream;
     std::atomic<bool> done = false;
     Thread session("session", [&](std::stop_token stop) {
-        (void)provider().forward(desired.id, port, stream, context().with_stop(stop));
+        (void)forward(desired, port, stream, context().with_stop(stop));
         done = true;
     });
     stream.send("never answered");
