@@ -1,4 +1,5 @@
 // k8sgpu: parse, run, exit code. Everything else is in app.cc.
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -55,6 +56,8 @@ int main(int argc, char** argv) try {
             break;
     }
     use_all_descriptors();
+    // Dozens of threads that mostly wait would have an arena each, and what one frees no other uses again.
+    mallopt(M_ARENA_MAX, 2);
     configure_log(command->options.log_level);
     return vnode::App(std::move(*command), read_options, K8SGPU_VERSION).run();
 } catch (const std::exception& e) {

@@ -53,6 +53,14 @@ std::vector<PodIntent> PodController::step(const PodEvent& event, Times now) {
     return out;
 }
 
+bool PodController::still_wanted(const DoEnsure& intent, SteadyTime now) const {
+    const auto found = records_.find(intent.id.uid);
+    if (found == records_.end()) return false;
+    PodRecord record = found->second;
+    record.in_flight = WorkKind::None;
+    return decide(record, {now, local_synced_, backend_synced_}).kind == WorkKind::Ensure;
+}
+
 std::optional<SteadyTime> PodController::next_wakeup() const {
     if (wakeups_.empty()) return std::nullopt;
     return wakeups_.begin()->first;
@@ -101,7 +109,9 @@ void PodController::take_local(PodRecord& record, kube::ObjectPtr pod, Intents& 
     record.seen_local = true;
     record.confirmed_gone = false;
     record.last_grace = grace_of(*record.local);
-    if (first) admit(record, out);
+    // What was seen first may have been an old version, from before the pod was forwarded.
+    const bool forwarded_after_all = was_forwarded(*record.local) && record.verdict.forwarded != "True";
+    if (first || forwarded_after_all) admit(record, out);
 }
 
 void PodController::admit(PodRecord& record, Intents& out) {
@@ -110,6 +120,8 @@ void PodController::admit(PodRecord& record, Intents& out) {
     if (was_forwarded(pod)) {
         record.verdict.forwarded = "True";
         record.verdict.forwarded_reason = "Accepted";
+        record.verdict.refused.reset();
+        record.excluded = false;
         return;  // it was admitted before; a rule that is new since then does not end running work
     }
     if (owned_by_daemon_set(pod)) {
@@ -250,6 +262,7 @@ void PodController::on(const WorkDone& event, Times now, Intents& out) {
 void PodController::finish(PodRecord& record, const EnsureResult& result, Times now, Intents& out) {
     if (!result.outcome) {
         const ErrorKind kind = result.outcome.error().kind;
+        if (kind == ErrorKind::Cancelled) return;  // not wanted any more, or we are ending
         if (kind == ErrorKind::Timeout || kind == ErrorKind::Unavailable) {
             ++record.unanswered_creates;
             record.late_create_until = now.now + kRequestLives;

@@ -137,6 +137,11 @@ class PodController {
 
     std::vector<PodIntent> step(const PodEvent& event, Times now);
 
+    // Whether the decision for this intent would be taken again now. Between the decision and its turn on the
+    // work lane an earlier attempt may have come to light, or the pod may have been deleted: ask before
+    // carrying it out, and answer with Cancelled when it is not wanted any more.
+    bool still_wanted(const DoEnsure& intent, SteadyTime now) const;
+
     // When step(Tick) is next due; nullopt while nothing waits for time.
     std::optional<SteadyTime> next_wakeup() const;
 

@@ -72,6 +72,10 @@ void PodExecutor::carry_out(PodIntent intent) {
 }
 
 void PodExecutor::run(const DoEnsure& intent, std::stop_token stop) {
+    if (!controller_.lock()->still_wanted(intent, clock_.now())) {
+        dispatch(WorkDone{intent.id, EnsureResult{fail(ErrorKind::Cancelled, "not wanted any more"), ""}});
+        return;
+    }
     log().debug("{}: ensuring at {}", intent.id, provider_.name());
     auto outcome = measured("ensure", [&] { return provider_.ensure({intent.id, *intent.pod}, call(stop)); });
     dispatch(WorkDone{intent.id, EnsureResult{std::move(outcome), intent.digest}});

@@ -130,6 +130,10 @@ void Agent::plan_tick() {
 // ------------------------------------------------------------------------------------------------
 
 void Agent::carry_out(const DoEnsure& intent) {
+    if (!pods_->still_wanted(intent, timeline_.times().now)) {
+        feed(WorkDone{intent.id, EnsureResult{fail(ErrorKind::Cancelled, "not wanted any more"), ""}});
+        return;
+    }
     timeline_.trace("{} ensures {}", options_.cluster, intent.id.uid);
     ensure(intent.id, intent.pod, [this, intent](Result<EnsureOutcome> outcome) {
         feed(WorkDone{intent.id, EnsureResult{std::move(outcome), intent.digest}});

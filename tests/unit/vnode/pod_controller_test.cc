@@ -76,6 +76,48 @@ TEST(PodController, A_debug_container_from_before_the_creation_is_added_right_af
     EXPECT_EQ(cluster.updates["u2"], 0);
 }
 
+TEST(PodController, A_create_that_waits_for_its_turn_is_dropped_once_its_pod_has_other_needs) {
+    SmallCluster cluster = synced();
+    for (const char* uid : {"u1", "u2", "u3"}) {
+        cluster.create_pod(make_pod(uid, uid));
+        cluster.step_once();
+        const auto waiting = std::get<DoEnsure>(cluster.queue.front());
+        cluster.queue.pop_front();
+        EXPECT_TRUE(cluster.controller->still_wanted(waiting, cluster.times.now));
+        cluster.backend[uid].id = waiting.id;
+        if (waiting.id.uid == "u1") cluster.report("u1", running_status());  // of an earlier attempt
+        if (waiting.id.uid == "u2") cluster.delete_pod("u2");
+        if (waiting.id.uid == "u3") cluster.force_delete_pod("u3");
+        EXPECT_FALSE(cluster.controller->still_wanted(waiting, cluster.times.now)) << uid;
+        cluster.queue.clear();
+    }
+}
+
+TEST(PodController, What_an_old_version_did_not_know_yet_is_not_taken_back) {
+    SmallCluster cluster = synced();
+    const Json old = make_pod("a", "u1");
+    cluster.create_pod(old);
+    cluster.settle();
+    cluster.report("u1", running_status());
+    cluster.settle();
+    ASSERT_EQ(cluster.forwarded("u1"), "True");
+    const Json now = cluster.api["u1"];
+
+    // The next life lists from a cache that is behind, and its provider does not answer.
+    cluster.backend.clear();
+    cluster.restart_agent();
+    cluster.refuse = providers::Refused{"NewRule", "a rule that did not exist then"};
+    cluster.feed(LocalListed{{std::make_shared<const Json>(old)}});
+    cluster.queue.clear();
+    cluster.feed(LocalApplied{std::make_shared<const Json>(now)});
+    cluster.settle();
+    EXPECT_EQ(cluster.forwarded("u1"), "True");
+    EXPECT_EQ(cluster.phase("u1"), "Running");
+    cluster.sweep();
+    cluster.settle();
+    EXPECT_EQ(cluster.creations["u1"], 1);
+}
+
 TEST(PodController, Nothing_is_created_while_the_intent_cannot_be_written) {
     SmallCluster cluster = synced();
     cluster.status_errors = {Error{ErrorKind::Unavailable, "connection refused", {}, {}}};
