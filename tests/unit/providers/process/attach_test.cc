@@ -262,7 +262,8 @@ TEST_F(AttachTest, A_restarted_container_has_an_input_of_its_own) {
 }
 
 TEST_F(AttachTest, What_does_not_run_cannot_be_attached_to) {
-    const DesiredPod desired = start("true", {});
+    const DesiredPod desired = pod("true");
+    run(desired);
     ASSERT_TRUE(wait_ended(desired));
     Client client;
     attach(client, desired);

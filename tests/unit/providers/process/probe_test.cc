@@ -157,11 +157,11 @@ TEST_F(ProbeTest, Readiness_comes_and_goes_with_the_probe_even_while_no_agent_ru
 }
 
 TEST_F(ProbeTest, A_failed_liveness_probe_ends_the_run_and_the_policy_decides) {
-    DesiredPod desired = pod("rm -f dead; trap 'exit 4' TERM; while :; do sleep 0.02; done");
+    DesiredPod desired = pod("rm -f dead; trap 'exit 4' TERM; touch up; while :; do sleep 0.02; done");
     desired.pod["spec"]["restartPolicy"] = "Always";
     part(desired, "livenessProbe") = probe("test ! -e dead");
     run(desired);
-    ASSERT_TRUE(is(desired, "ready", true));
+    ASSERT_TRUE(eventually([&] { return std::filesystem::exists(paths(desired).work() + "/up"); }));
     make(desired, "dead");
     ASSERT_TRUE(eventually([&] { return container(desired)["restartCount"] == 1; }));
     EXPECT_TRUE(observer().has_event(desired.id.uid,
