@@ -70,7 +70,7 @@ def edited(kubeconfig, path, change):
         (["--nonsense-of-all-kinds"], "see k8sgpu --help"),
         (["run"], "k8sgpu --help"),
         (["--csr-signer=nobody"], "kubelet"),
-        (["--provider=docker"], "write kubernetes or process"),
+        (["--provider=docker"], "write kubernetes, process or simulated"),
         (["--port=70000"], "write a number from 1 to 65535"),
         (["--node-name=K8s_GPU"], "lower-case letters"),
         (["--node-ip=localhost"], "not an IPv4 or IPv6 address"),
