@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 #include "common/log.h"
 #include "kube/object.h"
@@ -158,7 +159,10 @@ struct Reflector::Impl {
 
     // Decides between resuming at once, resuming later, and listing again.
     void settle(const Ending& ending) {
-        if (ending.healthy()) backoff.reset();
+        if (ending.healthy()) {
+            backoff.reset();
+            listed_for_gone = false;
+        }
         if (!ending.error) {
             if (!ending.healthy()) pause(std::nullopt);
             return;
@@ -167,7 +171,9 @@ struct Reflector::Impl {
         if (needs_list(error)) version.clear();
         if (error.kind == ErrorKind::Gone) {
             log().debug("watch {}: {}; listing again", self.options_.name, error.message);
-            if (!ending.healthy()) pause(error.retry_after);
+            // At once, however long the pauses have grown while the server was away; again and again only
+            // with them.
+            if (!ending.healthy() && std::exchange(listed_for_gone, true)) pause(error.retry_after);
             return;
         }
         const bool merely_cut = ending.opened && !error.http_status && error.kind != ErrorKind::Protocol;
@@ -201,6 +207,7 @@ struct Reflector::Impl {
     Backoff backoff;
     std::int64_t page_size;
     bool failing = false;
+    bool listed_for_gone = false;  // no healthy watch since
     std::minstd_rand random{std::random_device{}()};
 };
 

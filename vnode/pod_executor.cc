@@ -97,23 +97,26 @@ void PodExecutor::run(const DoObserve& intent, std::stop_token stop) {
     dispatch(WorkDone{intent.id, ObserveResult{std::move(outcome)}});
 }
 
-void PodExecutor::run(const DoConfirmAbsent& intent, std::stop_token stop) {
+Result<kube::ObjectPtr> PodExecutor::find_live(const PodId& id, std::stop_token stop) {
     // A quorum read: the watch cache may lag behind what another API server has committed. And a list,
     // because a node identity may get only pods that are there; asking for one that has gone is answered with
     // Forbidden.
     kube::ListOptions query;
     query.field_selector =
-        fmt::format("metadata.name={},spec.nodeName={}", intent.id.name, options_.controller.node_name);
-    const auto pods = local_.list(kube::resources::kPods, intent.id.ns, query, call(stop));
-    Result<bool> absent = false;
-    if (pods) {
-        absent = std::none_of(pods->items.begin(), pods->items.end(),
-                              [&](const Json& pod) { return kube::uid_of(pod) == intent.id.uid; });
-    } else {
-        absent = fail(pods.error());
+        fmt::format("metadata.name={},spec.nodeName={}", id.name, options_.controller.node_name);
+    auto pods = local_.list(kube::resources::kPods, id.ns, query, call(std::move(stop)));
+    if (!pods) return fail(pods.error());
+    for (Json& pod : pods->items) {
+        if (kube::uid_of(pod) == id.uid) return std::make_shared<const Json>(std::move(pod));
     }
+    return kube::ObjectPtr();
+}
+
+void PodExecutor::run(const DoConfirmAbsent& intent, std::stop_token stop) {
+    const auto pod = find_live(intent.id, std::move(stop));
+    const Result<bool> absent = pod ? Result<bool>(*pod == nullptr) : fail(pod.error());
     if (absent && *absent) log().info("{}: gone from the local cluster; its copy ends", intent.id);
-    dispatch(WorkDone{intent.id, ConfirmResult{std::move(absent)}});
+    dispatch(WorkDone{intent.id, ConfirmResult{absent}});
 }
 
 void PodExecutor::run(const WriteStatus& intent, std::stop_token stop) {
@@ -121,6 +124,11 @@ void PodExecutor::run(const WriteStatus& intent, std::stop_token stop) {
     auto object = local_.patch(kube::resources::kPods, intent.id.ns, intent.id.name,
                                kube::PatchType::StrategicMerge, intent.patch, call(stop), "status");
     metrics_.status_write(object.has_value());
+    if (!object && object.error().kind == ErrorKind::Conflict) {
+        // Our version is old. The watch may take half a minute to come back after an outage; a status does
+        // not wait.
+        if (const auto pod = find_live(intent.id, stop); pod && *pod) dispatch(LocalApplied{*pod});
+    }
     dispatch(StatusDone{intent.id, false, std::move(object)});
 }
 

@@ -79,6 +79,8 @@ class PodExecutor final : public kube::ReflectorHandler, public providers::Provi
     void run(const DoConfirmAbsent& intent, std::stop_token stop);
     void run(const WriteStatus& intent, std::stop_token stop);
     void run(const DeleteLocal& intent, std::stop_token stop);
+    // The pod as the API server has it now; null when it surely has none of this UID on our node.
+    Result<kube::ObjectPtr> find_live(const PodId& id, std::stop_token stop);
     void loop(std::stop_token stop);
     void poll_backend(std::stop_token stop);
     // Makes one call of the provider and counts it.
