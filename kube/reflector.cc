@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <random>
-#include <utility>
 
 #include "common/log.h"
 #include "kube/object.h"
@@ -92,6 +91,7 @@ struct Reflector::Impl {
         objects.reserve(result->items.size());
         for (Json& item : result->items) objects.push_back(std::make_shared<const Json>(std::move(item)));
         version = result->resource_version;
+        list_unproven = true;
         succeeded();
         self.handler_.on_listed(std::move(objects));
         self.synced_ = true;
@@ -161,7 +161,7 @@ struct Reflector::Impl {
     void settle(const Ending& ending) {
         if (ending.healthy()) {
             backoff.reset();
-            listed_for_gone = false;
+            list_unproven = false;
         }
         if (!ending.error) {
             if (!ending.healthy()) pause(std::nullopt);
@@ -171,9 +171,8 @@ struct Reflector::Impl {
         if (needs_list(error)) version.clear();
         if (error.kind == ErrorKind::Gone) {
             log().debug("watch {}: {}; listing again", self.options_.name, error.message);
-            // At once, however long the pauses have grown while the server was away; again and again only
-            // with them.
-            if (!ending.healthy() && std::exchange(listed_for_gone, true)) pause(error.retry_after);
+            // At once, however long the pauses have grown while the server was away; but not in a circle.
+            if (!ending.healthy() && list_unproven) pause(error.retry_after);
             return;
         }
         const bool merely_cut = ending.opened && !error.http_status && error.kind != ErrorKind::Protocol;
@@ -207,7 +206,7 @@ struct Reflector::Impl {
     Backoff backoff;
     std::int64_t page_size;
     bool failing = false;
-    bool listed_for_gone = false;  // no healthy watch since
+    bool list_unproven = false;  // no healthy watch since the last list
     std::minstd_rand random{std::random_device{}()};
 };
 

@@ -186,7 +186,7 @@ TEST_F(AttachTest, All_output_of_a_terminal_is_in_the_log) {
 TEST_F(AttachTest, Megabytes_pass_both_ways_unchanged) {
     const DesiredPod desired = start("cat", {"stdin", "stdinOnce"});
     std::string bytes;
-    for (int i = 0; bytes.size() < (4U << 20U); ++i) bytes += fmt::format("{:x}\n", i * 7919);
+    for (unsigned i = 0; bytes.size() < (4U << 20U); ++i) bytes += fmt::format("{:x}\n", i * 7919);
     Client client;
     client.io.with_stdin = true;
     client.io.in.send(bytes).end();
